@@ -1,0 +1,1 @@
+"""Load, fault schedules and reports: what coded serving costs and saves, measured."""

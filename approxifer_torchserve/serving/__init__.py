@@ -1,0 +1,1 @@
+"""Archives, TorchServe processes, and what a worker runs."""

@@ -1,0 +1,1 @@
+"""Templates of the files a hardened TorchServe is started with; package data."""

@@ -1,0 +1,1 @@
+"""Worked examples, installed with the package so that `approxifer demo` runs anywhere."""

@@ -1,0 +1,1 @@
+"""TorchServe entry files, shipped as package data and copied into archives."""
