@@ -1,0 +1,41 @@
+package org.approxifer.torchserve.core;
+
+import java.util.Locale;
+import org.pytorch.serve.util.messages.RequestInput;
+
+/** One task handed to one worker; reported back once. */
+public final class Assignment {
+  final Task task;
+  final String worker;
+  final long handedNanos;
+  final RequestInput payload;
+  boolean done;
+  Timers.Timer lateTimer;
+
+  Assignment(Task task, String worker, long handedNanos, RequestInput payload) {
+    this.task = task;
+    this.worker = worker;
+    this.handedNanos = handedNanos;
+    this.payload = payload;
+  }
+
+  /** The worker it was handed to, by TorchServe's worker id. */
+  public String worker() {
+    return worker;
+  }
+
+  /** raw, hedge, parity, encode, coded or decode: for logs and tests. */
+  public String kind() {
+    return task.kind.name().toLowerCase(Locale.ROOT);
+  }
+
+  /** The client whose own request this is, or null for a job of a group. */
+  public Client client() {
+    return task.query == null ? null : task.query.client;
+  }
+
+  /** What the worker is sent; a new object for every hand-out. */
+  public RequestInput payload() {
+    return payload;
+  }
+}

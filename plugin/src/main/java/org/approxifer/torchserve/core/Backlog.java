@@ -1,0 +1,94 @@
+package org.approxifer.torchserve.core;
+
+import java.util.ArrayDeque;
+import java.util.Iterator;
+import java.util.LinkedHashMap;
+import java.util.Map;
+import java.util.function.Predicate;
+
+/**
+ * Tasks that wait for a worker, in three lanes: decode first (a client is waiting past lateness),
+ * then raw, hedge, encode and coded tasks by age, then parities, which never delay the others.
+ */
+final class Backlog {
+  private enum Lane {
+    DECODE,
+    MAIN,
+    EXTRA
+  }
+
+  private final Map<Lane, ArrayDeque<Task>> lanes = new LinkedHashMap<>();
+  private int dropped;
+
+  Backlog() {
+    for (Lane lane : Lane.values()) {
+      lanes.put(lane, new ArrayDeque<>());
+    }
+  }
+
+  private static Lane lane(Task task) {
+    return switch (task.kind) {
+      case DECODE -> Lane.DECODE;
+      case RAW, HEDGE, ENCODE, CODED -> Lane.MAIN;
+      case PARITY -> Lane.EXTRA;
+    };
+  }
+
+  void add(Task task) {
+    lanes.get(lane(task)).addLast(task);
+    count(task, 1);
+  }
+
+  /** Puts a task before all others of its lane: its query has waited already. */
+  void addFirst(Task task) {
+    lanes.get(lane(task)).addFirst(task);
+    count(task, 1);
+  }
+
+  /** Takes the first task that is wanted, dropping on the way what nobody waits for any more. */
+  Task take(Predicate<Task> wanted) {
+    for (ArrayDeque<Task> lane : lanes.values()) {
+      for (Iterator<Task> tasks = lane.iterator(); tasks.hasNext(); ) {
+        Task task = tasks.next();
+        if (task.dead()) {
+          tasks.remove();
+          count(task, -1);
+          dropped++;
+        } else if (wanted.test(task)) {
+          tasks.remove();
+          count(task, -1);
+          return task;
+        }
+      }
+    }
+    return null;
+  }
+
+  /** Tasks of clients that wait for a worker, parities not counted. */
+  int waiting() {
+    int waiting = 0;
+    for (Map.Entry<Lane, ArrayDeque<Task>> lane : lanes.entrySet()) {
+      if (lane.getKey() != Lane.EXTRA) {
+        for (Task task : lane.getValue()) {
+          waiting += task.dead() ? 0 : 1;
+        }
+      }
+    }
+    return waiting;
+  }
+
+  boolean isEmpty() {
+    return lanes.values().stream().allMatch(ArrayDeque::isEmpty);
+  }
+
+  /** Tasks dropped since the start because what they were for had been settled. */
+  int dropped() {
+    return dropped;
+  }
+
+  private static void count(Task task, int change) {
+    if (task.query != null) {
+      task.query.queued += change;
+    }
+  }
+}

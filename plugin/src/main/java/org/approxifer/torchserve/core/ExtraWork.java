@@ -1,0 +1,45 @@
+package org.approxifer.torchserve.core;
+
+/**
+ * A token bucket that bounds what the policy adds to the load: each admitted request adds a share
+ * of a token, each hedge or parity takes one.
+ *
+ * <p>While all workers keep up the share is 1 %; it opens to the policy's {@code max_extra_load}
+ * while a worker is dead or persistently slow.
+ */
+final class ExtraWork {
+  private static final double CALM = .01;
+  private static final double BURST = 10;
+
+  private final double maxShare;
+  private double tokens = BURST;
+  private boolean open;
+
+  ExtraWork(double maxShare) {
+    this.maxShare = maxShare;
+  }
+
+  void admitted() {
+    tokens = Math.min(BURST, tokens + share());
+  }
+
+  void open(boolean open) {
+    this.open = open;
+  }
+
+  boolean tryTake() {
+    if (tokens < 1) {
+      return false;
+    }
+    tokens -= 1;
+    return true;
+  }
+
+  double share() {
+    return open ? maxShare : Math.min(CALM, maxShare);
+  }
+
+  double tokens() {
+    return tokens;
+  }
+}

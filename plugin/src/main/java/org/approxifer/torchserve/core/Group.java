@@ -1,0 +1,136 @@
+package org.approxifer.torchserve.core;
+
+import java.util.ArrayList;
+import java.util.HashSet;
+import java.util.List;
+import java.util.Set;
+import java.util.TreeMap;
+
+/**
+ * The queries coded together and what has come back of them. Guarded by the router's lock.
+ *
+ * <p>In a systematic group coded query p below K is member p itself, and the padding of a short
+ * group (p at or beyond its size m) repeats member p mod m: it is there exactly when that member's
+ * prediction is.
+ */
+final class Group {
+  private final Plan plan;
+  final long number;
+  final List<Query> members = new ArrayList<>();
+
+  /** Predictions that came, by coded query index (a systematic group: members and parities). */
+  final TreeMap<Integer, byte[]> predictions = new TreeMap<>();
+
+  /** Coded queries made by the encode job, by index. */
+  final TreeMap<Integer, byte[]> coded = new TreeMap<>();
+
+  /** Coded query indices that will not come: their job failed. */
+  final Set<Integer> lost = new HashSet<>();
+
+  /** Workers that hold an unanswered parity or coded job of the group. */
+  final List<String> holders = new ArrayList<>();
+
+  boolean closed;
+
+  /** Waited long enough for all: a quorum will do. */
+  boolean late;
+
+  /** A decode job that answers the whole group is on its way. */
+  boolean decoding;
+
+  /** Cannot be coded any more: a member kills workers, or what came does not fit together. */
+  boolean broken;
+
+  /** Encode and decode jobs sent again because they were late. */
+  int resends;
+
+  Timers.Timer timer;
+
+  Group(Plan plan, long number) {
+    this.plan = plan;
+    this.number = number;
+  }
+
+  void add(Query query) {
+    query.group = this;
+    query.index = members.size();
+    members.add(query);
+  }
+
+  boolean settled() {
+    for (Query query : members) {
+      if (!query.settled) {
+        return false;
+      }
+    }
+    return closed;
+  }
+
+  /** True if a worker holds an unanswered job of this group, its members' raw jobs included. */
+  boolean heldBy(String worker) {
+    if (holders.contains(worker)) {
+      return true;
+    }
+    for (Query query : members) {
+      if (query.heldBy(worker)) {
+        return true;
+      }
+    }
+    return false;
+  }
+
+  /** How many of the N+1 coded queries have a prediction, padding counted with its member. */
+  int available() {
+    if (plan.mode == Plan.Mode.CODED) {
+      return predictions.size();
+    }
+    int count = 0;
+    for (int position = 0; position < plan.queries; position++) {
+      if (predictions.containsKey(position % members.size())) {
+        count++;
+      }
+    }
+    for (int parity : plan.parities) {
+      if (predictions.containsKey(parity)) {
+        count++;
+      }
+    }
+    return count;
+  }
+
+  /** True if what came suffices to decode now. */
+  boolean decodable() {
+    int available = available();
+    return available >= plan.numWorkers
+        || available >= plan.quorum && (late || available + lost.size() >= plan.numWorkers);
+  }
+
+  /** True if so many coded jobs failed that no quorum can come. */
+  boolean hopeless() {
+    return plan.numWorkers - lost.size() < plan.quorum;
+  }
+
+  /** Members that have not been answered. */
+  List<Query> waiting() {
+    List<Query> waiting = new ArrayList<>();
+    for (Query query : members) {
+      if (!query.settled) {
+        waiting.add(query);
+      }
+    }
+    return waiting;
+  }
+
+  /** Members that a decode job is to answer now. */
+  List<Query> toDecode() {
+    List<Query> members = waiting();
+    members.removeIf(plan.mode == Plan.Mode.CODED ? query -> query.solo : query -> !query.decoding);
+    return members;
+  }
+
+  /** Lets go of the tensors once nobody needs them. */
+  void release() {
+    predictions.clear();
+    coded.clear();
+  }
+}

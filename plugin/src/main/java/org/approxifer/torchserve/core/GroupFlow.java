@@ -1,0 +1,226 @@
+package org.approxifer.torchserve.core;
+
+import com.google.gson.JsonElement;
+import com.google.gson.JsonObject;
+import java.util.HashMap;
+import java.util.Map;
+
+/**
+ * The life of a group.
+ *
+ * <pre>
+ *  systematic:  join … close ─▶ parity jobs in idle slots ─▶ a member is late ─▶ quorum ─▶ decode
+ *  coded:       join … close ─▶ encode ─▶ N+1 coded jobs ─▶ all, or a quorum once late ─▶ decode
+ * </pre>
+ */
+final class GroupFlow {
+  private static final int MOST_RESENDS = 3;
+
+  private final Router router;
+  private final Plan plan;
+  private final Settlement settlement;
+  private final Resend resend;
+  private Group filling;
+
+  GroupFlow(Router router, Settlement settlement, Resend resend) {
+    this.router = router;
+    this.plan = router.plan;
+    this.settlement = settlement;
+    this.resend = resend;
+  }
+
+  /** Adds a query to the group that is filling, which closes at K queries or after the delay. */
+  void join(Query query) {
+    if (filling == null) {
+      Group group = new Group(plan, ++router.counters.groups);
+      filling = group;
+      group.timer = router.after(plan.groupDelayNanos, () -> close(group));
+    }
+    filling.add(query);
+    if (filling.members.size() == plan.queries) {
+      close(filling);
+    }
+  }
+
+  int open() {
+    return filling == null ? 0 : 1;
+  }
+
+  private void close(Group group) {
+    if (group.closed) {
+      return;
+    }
+    group.closed = true;
+    group.timer.cancel();
+    filling = null;
+    if (group.settled()) {
+      group.release();
+    } else if (plan.mode == Plan.Mode.CODED) {
+      router.enqueue(Task.ofGroup(Task.Kind.ENCODE, group, -1));
+    } else {
+      for (int parity : plan.parities) {
+        if (router.parityWork.tryTake()) {
+          router.enqueue(Task.ofGroup(Task.Kind.PARITY, group, parity));
+        }
+      }
+      reconstruct(group);
+    }
+  }
+
+  /** The reply to a parity, encode, coded or decode job. */
+  void answered(Assignment assignment, Answer answer, Reply reply) throws Reply.MalformedReply {
+    Task task = assignment.task;
+    JsonObject error = reply.object("error");
+    if (error != null) {
+      resend.failed(assignment, error.get("status").getAsInt(), error.get("message").getAsString());
+    } else if (task.kind == Task.Kind.ENCODE) {
+      encoded(assignment, reply);
+    } else if (task.kind == Task.Kind.DECODE) {
+      decoded(task.group, answer, reply);
+    } else if (reply.text("erasure") != null || !reply.has("prediction")) {
+      resend.erased(
+          assignment,
+          reply.text("erasure") != null ? reply.text("erasure") : "the reply has no prediction");
+      decodeIfReady(task.group);
+    } else {
+      predicted(task.group, task.coded, reply.section("prediction"));
+    }
+  }
+
+  /** A prediction of a coded query (of a systematic group: a member's or a parity's) came. */
+  void predicted(Group group, int index, byte[] prediction) {
+    if (group.settled() || group.broken) {
+      return;
+    }
+    group.predictions.put(index, prediction);
+    if (plan.mode == Plan.Mode.CODED) {
+      decodeIfReady(group);
+    } else {
+      reconstruct(group);
+    }
+  }
+
+  private void encoded(Assignment assignment, Reply reply) throws Reply.MalformedReply {
+    Group group = assignment.task.group;
+    if (!group.coded.isEmpty() || group.broken || group.settled()) {
+      return; // a second encode job, sent because the first was late
+    }
+    JsonObject errors = reply.object("errors");
+    if (errors != null) {
+      for (Map.Entry<String, JsonElement> entry : errors.entrySet()) {
+        JsonObject error = entry.getValue().getAsJsonObject();
+        settlement.error(
+            group.members.get(Integer.parseInt(entry.getKey())),
+            error.get("status").getAsInt(),
+            error.get("message").getAsString());
+      }
+    }
+    if (reply.header.has("alone")) {
+      for (JsonElement index : reply.header.getAsJsonArray("alone")) {
+        Query query = group.members.get(index.getAsInt());
+        query.solo = true;
+        router.enqueueFirst(Task.raw(query));
+      }
+    }
+    if (group.toDecode().isEmpty()) {
+      return;
+    }
+    for (int index = 0; index < plan.numWorkers; index++) {
+      if (!reply.has("coded" + index)) {
+        throw new Reply.MalformedReply("the encode reply has no section coded" + index);
+      }
+      group.coded.put(index, reply.section("coded" + index));
+      router.enqueue(Task.ofGroup(Task.Kind.CODED, group, index));
+    }
+    // Coded jobs that no worker picks are late too, if only after most of the deadline.
+    group.timer = router.after(plan.deadlineNanos / 2, () -> quorumWillDo(group));
+  }
+
+  private void quorumWillDo(Group group) {
+    group.late = true;
+    decodeIfReady(group);
+  }
+
+  /** Decodes a fully coded group once all answers are in, or a quorum is and the rest is late. */
+  void decodeIfReady(Group group) {
+    if (plan.mode == Plan.Mode.CODED
+        && !group.decoding
+        && !group.broken
+        && !group.settled()
+        && group.decodable()) {
+      group.decoding = true;
+      router.enqueue(Task.ofGroup(Task.Kind.DECODE, group, -1));
+    }
+  }
+
+  /** Decodes the late members of a systematic group as soon as what came suffices. */
+  void reconstruct(Group group) {
+    if (plan.mode != Plan.Mode.SYSTEMATIC
+        || !plan.reconstruct
+        || !group.closed
+        || group.broken
+        || group.available() < plan.quorum) {
+      return;
+    }
+    boolean wanted = false;
+    for (Query query : group.waiting()) {
+      if (query.late && !query.decoding) {
+        query.decoding = true;
+        wanted = true;
+      }
+    }
+    if (wanted) {
+      router.enqueue(Task.ofGroup(Task.Kind.DECODE, group, -1));
+    }
+  }
+
+  private void decoded(Group group, Answer answer, Reply reply) throws Reply.MalformedReply {
+    JsonObject answers = reply.object("answers");
+    if (answers == null) {
+      throw new Reply.MalformedReply("the decode reply has no answers");
+    }
+    for (Map.Entry<String, JsonElement> entry : answers.entrySet()) {
+      Query query = group.members.get(Integer.parseInt(entry.getKey()));
+      JsonObject item = entry.getValue().getAsJsonObject();
+      if (item.has("error")) {
+        JsonObject error = item.getAsJsonObject("error");
+        settlement.error(query, error.get("status").getAsInt(), error.get("message").getAsString());
+        continue;
+      }
+      Map<String, String> headers = new HashMap<>();
+      if (item.has("headers")) {
+        item.getAsJsonObject("headers")
+            .entrySet()
+            .forEach(header -> headers.put(header.getKey(), header.getValue().getAsString()));
+      }
+      settlement.answer(
+          query,
+          new Answer(
+              reply.section(item.get("section").getAsString()),
+              text(item, "contentType"),
+              item.has("status") ? item.get("status").getAsInt() : answer.status(),
+              text(item, "phrase"),
+              headers),
+          Outcome.RECONSTRUCTED);
+    }
+  }
+
+  private static String text(JsonObject object, String key) {
+    JsonElement element = object.get(key);
+    boolean none = element == null || element.isJsonNull() || element.getAsString().isEmpty();
+    return none ? null : element.getAsString();
+  }
+
+  /** A job of the group is late. */
+  void late(Assignment assignment) {
+    Task task = assignment.task;
+    if (task.kind == Task.Kind.CODED) {
+      quorumWillDo(task.group);
+    } else if (!task.group.settled() && !task.group.broken && plan.idempotent) {
+      // All clients of the group wait for this one job: it is hedged like a raw one.
+      if (++task.group.resends <= MOST_RESENDS) {
+        router.enqueueFirst(resend.again(assignment));
+      }
+    }
+  }
+}

@@ -1,0 +1,59 @@
+package org.approxifer.torchserve.core;
+
+import java.util.Arrays;
+
+/**
+ * When a job is late: a fixed time, or max(3 × median, 99th percentile) of recent service times
+ * (hand-out to answer; queueing is not in it).
+ *
+ * <p>The percentile looks only at workers that are not judged slow, and the result is kept between
+ * 20 ms and a quarter of the deadline, so that a slow worker cannot teach the router patience.
+ * Before {@value #COLD} answers it is {@link #COLD_NANOS}.
+ */
+final class Lateness {
+  static final int COLD = 32;
+  static final long COLD_NANOS = 200_000_000L;
+  private static final long LEAST_NANOS = 20_000_000L;
+  private static final int WINDOW = 512;
+
+  private final Plan plan;
+  private final long[] samples = new long[WINDOW];
+  private long count;
+  private long cached = -1;
+
+  Lateness(Plan plan) {
+    this.plan = plan;
+  }
+
+  void record(long serviceNanos) {
+    samples[(int) (count++ % WINDOW)] = serviceNanos;
+    if (count % 16 == 0) {
+      cached = -1;
+    }
+  }
+
+  long nanos() {
+    if (plan.lateAfterNanos >= 0) {
+      return plan.lateAfterNanos;
+    }
+    long most = Math.max(LEAST_NANOS, plan.deadlineNanos / 4);
+    if (count < COLD) {
+      return Math.min(COLD_NANOS, most);
+    }
+    if (cached < 0) {
+      cached = Math.min(most, Math.max(LEAST_NANOS, Math.max(3 * quantile(.5), quantile(.99))));
+    }
+    return cached;
+  }
+
+  /** A quantile of the recent service times in nanoseconds; 0 before the first. */
+  long quantile(double q) {
+    int size = (int) Math.min(count, WINDOW);
+    if (size == 0) {
+      return 0;
+    }
+    long[] sorted = Arrays.copyOf(samples, size);
+    Arrays.sort(sorted);
+    return sorted[Math.min(size - 1, (int) (q * size))];
+  }
+}

@@ -1,0 +1,115 @@
+package org.approxifer.torchserve.core;
+
+import java.util.LinkedHashMap;
+import java.util.Map;
+import java.util.Set;
+import java.util.TreeMap;
+
+/** What each worker did: the basis on which the router trusts it with work. */
+final class Ledger {
+  private static final int SLOW_STREAK = 2;
+  private static final long DEAD_NANOS = 10_000_000_000L;
+  private static final long RETRY_NANOS = 2_000_000_000L;
+
+  private final Map<String, Entry> workers = new TreeMap<>();
+
+  Entry of(String worker) {
+    return workers.computeIfAbsent(worker, id -> new Entry());
+  }
+
+  /** Forgets workers that were scaled away. */
+  void keep(Set<String> live) {
+    workers.keySet().retainAll(live);
+    live.forEach(this::of);
+  }
+
+  boolean anyTrouble(long now) {
+    for (Entry entry : workers.values()) {
+      if (entry.slow() || entry.recentlyDead(now)) {
+        return true;
+      }
+    }
+    return false;
+  }
+
+  Map<String, Object> report(long now) {
+    Map<String, Object> report = new LinkedHashMap<>();
+    workers.forEach((id, entry) -> report.put(id, entry.report(now)));
+    return report;
+  }
+
+  /** One worker's account. */
+  static final class Entry {
+    long handed;
+    long answered;
+    long late;
+    long deaths;
+    long erasures;
+    int unanswered;
+    double meanMs;
+    private int lateStreak;
+    private long lastDeath;
+    private long lastHanded;
+
+    void handed(long now) {
+      handed++;
+      unanswered++;
+      lastHanded = now;
+    }
+
+    void answered(long serviceNanos, boolean inTime) {
+      unanswered--;
+      answered++;
+      double ms = serviceNanos / 1e6;
+      meanMs = answered == 1 ? ms : meanMs + .1 * (ms - meanMs);
+      if (inTime) {
+        lateStreak = 0;
+      }
+    }
+
+    void late() {
+      late++;
+      lateStreak++;
+    }
+
+    /** A death answers all that the worker held; the jobs of one batch are one death. */
+    void died(long now) {
+      unanswered--;
+      if (lastDeath == 0 || now - lastDeath > 500_000_000L) {
+        deaths++;
+      }
+      lastDeath = now;
+      lateStreak = 0;
+    }
+
+    void returned() {
+      unanswered--;
+    }
+
+    boolean slow() {
+      return lateStreak >= SLOW_STREAK;
+    }
+
+    boolean recentlyDead(long now) {
+      return lastDeath != 0 && now - lastDeath < DEAD_NANOS;
+    }
+
+    /** A slow worker is asked after all others, but now and then, so that it can recover. */
+    boolean lastChoice(long now) {
+      return slow() && now - lastHanded < RETRY_NANOS;
+    }
+
+    Map<String, Object> report(long now) {
+      Map<String, Object> report = new LinkedHashMap<>();
+      report.put("handed", handed);
+      report.put("answered", answered);
+      report.put("unanswered", unanswered);
+      report.put("late", late);
+      report.put("deaths", deaths);
+      report.put("erasures", erasures);
+      report.put("mean_ms", Math.round(meanMs * 100) / 100.0);
+      report.put("state", recentlyDead(now) ? "restarted" : slow() ? "slow" : "ok");
+      return report;
+    }
+  }
+}

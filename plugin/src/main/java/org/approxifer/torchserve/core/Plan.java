@@ -1,0 +1,112 @@
+package org.approxifer.torchserve.core;
+
+import com.google.gson.JsonElement;
+import com.google.gson.JsonObject;
+import com.google.gson.JsonParseException;
+import com.google.gson.JsonParser;
+import java.util.ArrayList;
+import java.util.List;
+import java.util.Locale;
+
+/** What the router needs to know of a code and its policy: {@code plan.json} (docs/protocol.md). */
+public final class Plan {
+  /** The only layout of plan.json that this plugin reads. */
+  public static final int FORMAT = 1;
+
+  /** How the queries of a model reach its workers. */
+  public enum Mode {
+    SYSTEMATIC,
+    CODED,
+    REPLICATED,
+    UNCODED
+  }
+
+  final JsonObject json;
+  final boolean enabled;
+  final Mode mode;
+  final int queries;
+  final int numWorkers;
+
+  /** Any this many answers of a group recover all of it. */
+  final int quorum;
+
+  final int copies;
+
+  /** Coded query indices that are not a query themselves. */
+  final List<Integer> parities = new ArrayList<>();
+
+  /** Lateness in nanoseconds, or -1 for auto. */
+  final long lateAfterNanos;
+
+  final boolean hedge;
+  final boolean reconstruct;
+  final long groupDelayNanos;
+  final long deadlineNanos;
+  final double maxExtraLoad;
+  final boolean idempotent;
+
+  private Plan(JsonObject json) {
+    this.json = json;
+    int format = integer(json, "format");
+    if (format != FORMAT) {
+      throw new JsonParseException(
+          "plan.json: expected format " + FORMAT + ", found " + format
+              + "; archive the model again with the package that belongs to this plugin");
+    }
+    enabled = !json.has("enabled") || json.get("enabled").getAsBoolean();
+    mode = Mode.valueOf(need(json, "mode").getAsString().toUpperCase(Locale.ROOT));
+    queries = integer(json, "queries");
+    numWorkers = integer(json, "num_workers");
+    copies = integer(json, "copies");
+    quorum = need(json, "quorum").isJsonNull() ? numWorkers : integer(json, "quorum");
+    int index = 0;
+    for (JsonElement element : need(json, "systematic").getAsJsonArray()) {
+      if (element.isJsonNull()) {
+        parities.add(index);
+      }
+      index++;
+    }
+    JsonObject policy = need(json, "policy").getAsJsonObject();
+    JsonElement late = need(policy, "late_after_ms");
+    lateAfterNanos =
+        late.getAsString().equals("auto") ? -1 : (long) (late.getAsDouble() * 1_000_000);
+    hedge = need(policy, "hedge").getAsBoolean();
+    reconstruct = need(policy, "reconstruct").getAsBoolean();
+    groupDelayNanos = (long) (need(policy, "group_delay_ms").getAsDouble() * 1_000_000);
+    deadlineNanos = (long) (need(policy, "deadline_ms").getAsDouble() * 1_000_000);
+    maxExtraLoad = need(policy, "max_extra_load").getAsDouble();
+    idempotent = need(policy, "idempotent").getAsBoolean();
+    if (queries < 1 || numWorkers < queries || quorum < 1 || quorum > numWorkers || copies < 1) {
+      throw new JsonParseException(
+          "plan.json: expected 1 <= queries <= num_workers, 1 <= quorum <= num_workers, copies >= 1;"
+              + " found queries=" + queries + " num_workers=" + numWorkers + " quorum=" + quorum
+              + " copies=" + copies);
+    }
+  }
+
+  /** Reads a plan; a {@link JsonParseException} says which key is wrong. */
+  public static Plan parse(String text) {
+    try {
+      return new Plan(JsonParser.parseString(text).getAsJsonObject());
+    } catch (IllegalStateException | IllegalArgumentException | UnsupportedOperationException e) {
+      throw new JsonParseException("plan.json: " + e.getMessage(), e);
+    }
+  }
+
+  /** False where the archive says that the model is served plainly. */
+  public boolean enabled() {
+    return enabled;
+  }
+
+  private static JsonElement need(JsonObject object, String key) {
+    JsonElement element = object.get(key);
+    if (element == null) {
+      throw new JsonParseException("plan.json: key \"" + key + "\" is missing");
+    }
+    return element;
+  }
+
+  private static int integer(JsonObject object, String key) {
+    return need(object, key).getAsInt();
+  }
+}

@@ -1,0 +1,52 @@
+package org.approxifer.torchserve.core;
+
+import java.util.ArrayList;
+import java.util.List;
+
+/** One client's request and what became of it. Guarded by the router's lock. */
+final class Query {
+  final Client client;
+  final long admittedNanos;
+
+  /** The group it is coded with, or null. */
+  Group group;
+
+  /** Position in the group, 0..K-1. */
+  int index = -1;
+
+  boolean settled;
+  boolean late;
+
+  /** Never shares a batch with others: it may be what kills workers, or it cannot be coded. */
+  boolean alone;
+
+  /** In a coded group, but sent by itself: it cannot be coded with the others. */
+  boolean solo;
+
+  /** A decode task for it is on its way. */
+  boolean decoding;
+
+  int deaths;
+  int erasures;
+  int handOuts;
+
+  /** Raw tasks in the backlog. */
+  int queued;
+
+  /** Raw hand-outs that have not been answered. */
+  final List<Assignment> outstanding = new ArrayList<>(2);
+
+  Query(Client client, long admittedNanos) {
+    this.client = client;
+    this.admittedNanos = admittedNanos;
+  }
+
+  boolean heldBy(String worker) {
+    for (Assignment assignment : outstanding) {
+      if (assignment.worker.equals(worker)) {
+        return true;
+      }
+    }
+    return false;
+  }
+}

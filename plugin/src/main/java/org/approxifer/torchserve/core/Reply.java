@@ -1,0 +1,101 @@
+package org.approxifer.torchserve.core;
+
+import com.google.gson.JsonArray;
+import com.google.gson.JsonElement;
+import com.google.gson.JsonObject;
+import com.google.gson.JsonParser;
+import java.nio.ByteBuffer;
+import java.nio.charset.StandardCharsets;
+import java.util.HashMap;
+import java.util.Map;
+
+/** A worker's reply frame (docs/protocol.md), taken apart. */
+final class Reply {
+  private static final byte[] MAGIC = {'A', 'X', 'F', '1'};
+  private static final int PREFIX = MAGIC.length + Integer.BYTES;
+
+  final JsonObject header;
+  private final byte[] body;
+  private final Map<String, int[]> sections = new HashMap<>();
+
+  private Reply(JsonObject header, byte[] body, int offset) throws MalformedReply {
+    this.header = header;
+    this.body = body;
+    int start = offset;
+    JsonArray declared = header.getAsJsonArray("sections");
+    if (declared != null) {
+      for (JsonElement element : declared) {
+        JsonArray section = element.getAsJsonArray();
+        int length = section.get(1).getAsInt();
+        if (length < 0 || length > body.length - start) {
+          throw new MalformedReply(
+              "section " + section.get(0) + " of " + length + " bytes, " + (body.length - start)
+                  + " are left");
+        }
+        sections.put(section.get(0).getAsString(), new int[] {start, length});
+        start += length;
+      }
+    }
+    if (start != body.length) {
+      throw new MalformedReply((body.length - start) + " bytes after the last section");
+    }
+  }
+
+  /** Takes a frame apart; anything that is not one is a {@link MalformedReply} with the reason. */
+  static Reply parse(byte[] body) throws MalformedReply {
+    if (body == null || body.length < PREFIX) {
+      throw new MalformedReply("not a frame: " + (body == null ? 0 : body.length) + " bytes");
+    }
+    for (int i = 0; i < MAGIC.length; i++) {
+      if (body[i] != MAGIC[i]) {
+        throw new MalformedReply("not a frame: it does not start with AXF1");
+      }
+    }
+    int length = ByteBuffer.wrap(body, MAGIC.length, Integer.BYTES).getInt();
+    if (length < 2 || length > body.length - PREFIX) {
+      throw new MalformedReply("header of " + length + " bytes in a body of " + body.length);
+    }
+    try {
+      String text = new String(body, PREFIX, length, StandardCharsets.UTF_8);
+      return new Reply(JsonParser.parseString(text).getAsJsonObject(), body, PREFIX + length);
+    } catch (RuntimeException e) {
+      throw new MalformedReply("header is not what was expected: " + e.getMessage());
+    }
+  }
+
+  boolean has(String section) {
+    return sections.containsKey(section);
+  }
+
+  /** A copy of a section's bytes; empty if there is none. */
+  byte[] section(String name) {
+    int[] place = sections.get(name);
+    if (place == null) {
+      return new byte[0];
+    }
+    byte[] copy = new byte[place[1]];
+    System.arraycopy(body, place[0], copy, 0, place[1]);
+    return copy;
+  }
+
+  /** A string of the header, or null. */
+  String text(String key) {
+    JsonElement element = header.get(key);
+    return element == null || element.isJsonNull() ? null : element.getAsString();
+  }
+
+  /** An object of the header, or null. */
+  JsonObject object(String key) {
+    JsonElement element = header.get(key);
+    return element == null || !element.isJsonObject() ? null : element.getAsJsonObject();
+  }
+
+  /** Why a body is not a frame. */
+  static final class MalformedReply extends Exception {
+    private static final long serialVersionUID = 1;
+
+    MalformedReply(String reason) {
+      super(reason);
+    }
+  }
+}

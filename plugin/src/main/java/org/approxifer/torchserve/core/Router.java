@@ -1,0 +1,423 @@
+package org.approxifer.torchserve.core;
+
+import java.util.ArrayDeque;
+import java.util.ArrayList;
+import java.util.LinkedHashMap;
+import java.util.LinkedHashSet;
+import java.util.List;
+import java.util.Map;
+import java.util.Set;
+import java.util.concurrent.locks.ReentrantLock;
+import java.util.function.Supplier;
+
+/**
+ * The life of the requests of one model version: admit, group, hand out, watch, settle once.
+ *
+ * <p>Every public method may be called from any thread. State changes under one lock; replies to
+ * clients are collected meanwhile and sent after it is released, because a client's reply may
+ * block or throw.
+ */
+public final class Router {
+  /** A query in flight at this many worker deaths is not sent again: it may be what kills them. */
+  static final int MOST_DEATHS = 2;
+
+  private static final long NO_CALLBACK_NANOS = 500_000_000L;
+  private static final long NO_WORKER_NANOS = 200_000_000L;
+
+  final Plan plan;
+  final Clock clock;
+  final Lateness lateness;
+  final ExtraWork extra;
+
+  /** Parities have a budget of their own: they must be there before anything is late. */
+  final ExtraWork parityWork;
+  final Ledger ledger = new Ledger();
+  final Counters counters = new Counters();
+
+  private final String name;
+  private final int limit;
+  private final ReentrantLock lock = new ReentrantLock();
+  private final Backlog backlog = new Backlog();
+  private final HandOut handOut;
+  private final Settlement settlement;
+  private final GroupFlow groups;
+  private final Resend resend;
+  private final Timers timers;
+  private final Set<Query> live = new LinkedHashSet<>();
+  private final Set<Assignment> out = new LinkedHashSet<>();
+  private final ArrayDeque<Runnable> replies = new ArrayDeque<>();
+  private boolean closed;
+  private long closedNanos;
+
+  /**
+   * @param name model and version, for messages
+   * @param limit how many clients may wait at once (TorchServe's jobQueueSize)
+   */
+  public Router(String name, Plan plan, int limit, Signer signer, Clock clock, Timers timers) {
+    this.name = name;
+    this.plan = plan;
+    this.limit = limit;
+    this.clock = clock;
+    this.timers = timers;
+    lateness = new Lateness(plan);
+    extra = new ExtraWork(plan.maxExtraLoad);
+    parityWork = new ExtraWork(plan.maxExtraLoad);
+    parityWork.open(true);
+    handOut =
+        new HandOut(
+            lock, clock, backlog, ledger, new Payloads(signer), this::onHanded, this::onTakenBack);
+    settlement = new Settlement(name, counters, live, replies);
+    resend = new Resend(this, settlement);
+    groups = new GroupFlow(this, settlement, resend);
+  }
+
+  // ------------------------------------------------------------------ admit
+
+  /** Takes a request in. It is always answered through the client, a refusal too. */
+  public void offer(Client client) {
+    locked(
+        () -> {
+          counters.requests++;
+          Query query = new Query(client, clock.nanos());
+          if (closed) {
+            settlement.refuse(query, 503, name + " is being unregistered");
+          } else if (live.size() >= limit) {
+            settlement.refuse(
+                query, 503,
+                "the queue of " + name + " is full: " + live.size()
+                    + " requests wait (jobQueueSize " + limit + "); try again");
+          } else {
+            live.add(query);
+            extra.admitted();
+            parityWork.admitted();
+            admit(query);
+          }
+        });
+  }
+
+  private void admit(Query query) {
+    if (!query.client.codable()) {
+      query.alone = true;
+      enqueue(Task.raw(query));
+      return;
+    }
+    switch (plan.mode) {
+      case UNCODED -> enqueue(Task.raw(query));
+      case REPLICATED -> {
+        for (int copy = 0; copy < plan.copies; copy++) {
+          enqueue(Task.raw(query));
+        }
+      }
+      case SYSTEMATIC -> {
+        if (plan.reconstruct) {
+          groups.join(query);
+        }
+        enqueue(Task.raw(query));
+      }
+      case CODED -> groups.join(query);
+    }
+  }
+
+  // --------------------------------------------------------------- hand out
+
+  /** Waits for a worker's next task. */
+  public Assignment await(String worker) throws InterruptedException {
+    return handOut.await(worker);
+  }
+
+  /** One more task for the batch that a worker is filling, or null. */
+  public Assignment more(String worker) {
+    return callLocked(() -> handOut.more(worker));
+  }
+
+  /** The first task of a batch if there is one now, or null. */
+  public Assignment poll(String worker) {
+    return callLocked(() -> handOut.first(worker));
+  }
+
+  private void onHanded(Assignment assignment) {
+    out.add(assignment);
+    counters.handed(assignment.task.kind);
+    Task task = assignment.task;
+    if (task.kind.ofOneQuery()) {
+      task.query.outstanding.add(assignment);
+      task.query.handOuts++;
+    } else {
+      task.group.holders.add(assignment.worker);
+    }
+    if (task.kind != Task.Kind.PARITY) {
+      assignment.lateTimer = timers.after(lateness.nanos(), () -> late(assignment));
+    }
+  }
+
+  private void onTakenBack(Assignment assignment) {
+    finish(assignment);
+    ledger.of(assignment.worker).returned();
+    if (assignment.task.query != null) {
+      assignment.task.query.handOuts--;
+    }
+  }
+
+  // ------------------------------------------------------------ what came
+
+  /** A worker answered. Called once or more per assignment; only the first counts. */
+  public void answered(Assignment assignment, Answer answer) {
+    locked(
+        () -> {
+          if (!finish(assignment)) {
+            counters.duplicates++;
+            return;
+          }
+          long service = clock.nanos() - assignment.handedNanos;
+          Ledger.Entry worker = ledger.of(assignment.worker);
+          worker.answered(service, service <= lateness.nanos());
+          if (!worker.slow()) {
+            lateness.record(service);
+          }
+          Task task = assignment.task;
+          if (task.query != null && !task.query.client.framed()) {
+            settlement.answer(task.query, answer, Outcome.EXACT);
+            return;
+          }
+          try {
+            Reply reply = Reply.parse(answer.body());
+            if (task.kind.ofOneQuery()) {
+              rawAnswered(assignment, answer, reply);
+            } else {
+              groups.answered(assignment, answer, reply);
+            }
+          } catch (Reply.MalformedReply e) {
+            resend.erased(assignment, "malformed reply: " + e.getMessage());
+          }
+        });
+  }
+
+  private void rawAnswered(Assignment assignment, Answer answer, Reply reply) {
+    Query query = assignment.task.query;
+    var error = reply.object("error");
+    String erasure = reply.text("erasure");
+    if (error != null) {
+      settlement.error(
+          query, error.get("status").getAsInt(), error.get("message").getAsString());
+    } else if (!reply.has("answer")) {
+      resend.erased(assignment, "malformed reply: it has no answer");
+    } else if (erasure != null && query.erasures == 0 && plan.idempotent) {
+      resend.erased(assignment, erasure);
+    } else {
+      boolean first = query.handOuts == 1 || plan.mode == Plan.Mode.REPLICATED;
+      settlement.answer(
+          query,
+          answer.withBody(reply.section("answer")),
+          first || assignment.task.kind == Task.Kind.RAW && query.deaths == 0
+              ? Outcome.EXACT
+              : Outcome.HEDGED);
+      if (query.group != null && erasure == null && reply.has("prediction")) {
+        groups.predicted(query.group, query.index, reply.section("prediction"));
+      }
+    }
+  }
+
+  /** A worker died, or TorchServe answered for it. */
+  public void failed(Assignment assignment, int status, String message) {
+    locked(
+        () -> {
+          if (!finish(assignment)) {
+            counters.duplicates++;
+          } else if (message != null && message.startsWith("Worker died")) {
+            counters.deaths++;
+            ledger.of(assignment.worker).died(clock.nanos());
+            resend.died(assignment);
+          } else {
+            ledger.of(assignment.worker).returned();
+            resend.failed(assignment, status, message);
+          }
+        });
+  }
+
+  /** TorchServe put a job back that its worker never started (scale-down). */
+  public void returned(Assignment assignment) {
+    locked(
+        () -> {
+          if (finish(assignment)) {
+            ledger.of(assignment.worker).returned();
+            counters.returned++;
+            resend.returned(assignment);
+          }
+        });
+  }
+
+  private void late(Assignment assignment) {
+    locked(
+        () -> {
+          if (assignment.done) {
+            return;
+          }
+          counters.late++;
+          ledger.of(assignment.worker).late();
+          extra.open(ledger.anyTrouble(clock.nanos()));
+          Task task = assignment.task;
+          if (!task.kind.ofOneQuery()) {
+            groups.late(assignment);
+          } else if (!task.query.settled) {
+            task.query.late = true;
+            if (task.query.group != null) {
+              groups.reconstruct(task.query.group);
+            }
+            resend.hedge(assignment);
+          }
+        });
+  }
+
+  /** True the first time; undoes what the hand-out noted. */
+  private boolean finish(Assignment assignment) {
+    if (assignment.done) {
+      return false;
+    }
+    assignment.done = true;
+    out.remove(assignment);
+    if (assignment.lateTimer != null) {
+      assignment.lateTimer.cancel();
+    }
+    Task task = assignment.task;
+    if (task.query != null) {
+      task.query.outstanding.remove(assignment);
+    } else {
+      task.group.holders.remove(assignment.worker);
+    }
+    return true;
+  }
+
+  // ------------------------------------------------------------------ watch
+
+  /**
+   * Finds what nobody calls back: to be called every 50 ms or so.
+   *
+   * @param workers ids of the model's workers now, in whatever state
+   * @param registered whether the model version is still registered
+   */
+  public void guard(Set<String> workers, boolean registered) {
+    locked(
+        () -> {
+          long now = clock.nanos();
+          if (!registered && !closed) {
+            closed = true;
+            closedNanos = now;
+          }
+          ledger.keep(workers);
+          extra.open(ledger.anyTrouble(now));
+          for (Assignment assignment : new ArrayList<>(out)) {
+            if (!workers.contains(assignment.worker)
+                && now - assignment.handedNanos > NO_CALLBACK_NANOS
+                && finish(assignment)) {
+              counters.unreturned++;
+              resend.returned(assignment);
+            }
+          }
+          for (Query query : new ArrayList<>(live)) {
+            check(query, now, workers.isEmpty());
+          }
+        });
+  }
+
+  private void check(Query query, long now, boolean noWorker) {
+    long age = now - query.admittedNanos;
+    if (query.client.gone()) {
+      counters.gone++;
+      settlement.drop(query);
+    } else if (query.client.expiresAtMillis() <= clock.millis()) {
+      settlement.error(query, 504, "no answer within the model's client timeout");
+    } else if (closed && now - closedNanos > NO_CALLBACK_NANOS) {
+      settlement.error(query, 503, name + " was unregistered");
+    } else if (noWorker && age > NO_WORKER_NANOS) {
+      settlement.error(query, 503, name + " has no worker");
+    } else if (age > plan.deadlineNanos) {
+      settlement.error(
+          query, 503,
+          "no answer within the deadline of " + plan.deadlineNanos / 1_000_000
+              + " ms (handler.approxifer.policy.deadline_ms)");
+    }
+  }
+
+  /** True once the model is unregistered and nobody waits any more. */
+  public boolean finished() {
+    return callLocked(() -> closed && live.isEmpty() && out.isEmpty());
+  }
+
+  // ----------------------------------------------------------------- report
+
+  /** Clients that wait for a worker. */
+  public int waiting() {
+    return callLocked(backlog::waiting);
+  }
+
+  /** How many more clients may wait. */
+  public int capacity() {
+    return callLocked(() -> Math.max(0, limit - live.size()));
+  }
+
+  /** The state as plain maps and numbers, for GET /coded. */
+  public Map<String, Object> report() {
+    return callLocked(
+        () -> {
+          long now = clock.nanos();
+          Map<String, Object> report = new LinkedHashMap<>();
+          report.put("mode", plan.json.get("mode").getAsString());
+          report.put("code", plan.json.get("code"));
+          report.put("policy", plan.json.get("policy"));
+          report.put("late_after_ms", lateness.nanos() / 1e6);
+          Map<String, Object> service = new LinkedHashMap<>();
+          service.put("p50", lateness.quantile(.5) / 1e6);
+          service.put("p99", lateness.quantile(.99) / 1e6);
+          report.put("service_ms", service);
+          report.put("in_flight", live.size());
+          report.put("waiting", backlog.waiting());
+          report.put("outstanding_jobs", out.size());
+          report.put("idle_workers", handOut.idle());
+          report.put("open_groups", groups.open());
+          report.put("dropped_jobs", backlog.dropped());
+          report.put("extra_work_share", extra.share());
+          report.put("extra_work_tokens", Math.round(extra.tokens() * 100) / 100.0);
+          report.put("counters", counters.report());
+          report.put("workers", ledger.report(now));
+          return report;
+        });
+  }
+
+  // ------------------------------------------------- for the package's flows
+
+  void enqueue(Task task) {
+    backlog.add(task);
+  }
+
+  void enqueueFirst(Task task) {
+    backlog.addFirst(task);
+  }
+
+  Timers.Timer after(long delayNanos, Runnable action) {
+    return timers.after(delayNanos, () -> locked(action));
+  }
+
+  private void locked(Runnable change) {
+    callLocked(
+        () -> {
+          change.run();
+          return null;
+        });
+  }
+
+  private <T> T callLocked(Supplier<T> change) {
+    List<Runnable> due;
+    T result;
+    lock.lock();
+    try {
+      result = change.get();
+      handOut.dispatch();
+      due = new ArrayList<>(replies);
+      replies.clear();
+    } finally {
+      lock.unlock();
+    }
+    due.forEach(Runnable::run);
+    return result;
+  }
+}

@@ -1,0 +1,79 @@
+package org.approxifer.torchserve.core;
+
+import java.util.ArrayDeque;
+import java.util.Set;
+import org.slf4j.Logger;
+import org.slf4j.LoggerFactory;
+
+/** Answers each client once. Replies are queued and sent after the router's lock is released. */
+final class Settlement {
+  private static final Logger LOGGER = LoggerFactory.getLogger(Settlement.class);
+
+  private final String name;
+  private final Counters counters;
+  private final Set<Query> live;
+  private final ArrayDeque<Runnable> replies;
+
+  Settlement(String name, Counters counters, Set<Query> live, ArrayDeque<Runnable> replies) {
+    this.name = name;
+    this.counters = counters;
+    this.live = live;
+    this.replies = replies;
+  }
+
+  /** Answers a query unless it has been answered; true if this was the answer. */
+  boolean answer(Query query, Answer answer, Outcome outcome) {
+    if (!settle(query)) {
+      return false;
+    }
+    counters.settled(outcome);
+    reply(query, () -> query.client.answer(answer, outcome));
+    return true;
+  }
+
+  /** Answers a query with an error unless it has been answered. */
+  void error(Query query, int status, String message) {
+    if (settle(query)) {
+      refuse(query, status, message);
+    }
+  }
+
+  /** An error for a query that was never admitted. */
+  void refuse(Query query, int status, String message) {
+    counters.settled(Outcome.FAILED);
+    reply(query, () -> query.client.error(status, message));
+  }
+
+  /** Forgets a query whose client has hung up. */
+  void drop(Query query) {
+    settle(query);
+  }
+
+  private boolean settle(Query query) {
+    if (query.settled) {
+      return false;
+    }
+    query.settled = true;
+    live.remove(query);
+    if (query.group != null && query.group.settled()) {
+      query.group.release();
+    }
+    return true;
+  }
+
+  private void reply(Query query, Runnable send) {
+    replies.add(
+        () -> {
+          try {
+            send.run();
+          } catch (RuntimeException e) {
+            // The client's connection broke under the reply; the worker thread must not.
+            LOGGER.warn(
+                "{}: request {} could not be answered",
+                name,
+                query.client.request().getRequestId(),
+                e);
+          }
+        });
+  }
+}

@@ -1,0 +1,87 @@
+package org.approxifer.torchserve.core;
+
+/** A unit of work for one worker, waiting in the {@link Backlog}. */
+final class Task {
+  /** What the worker is asked to do; the names travel in the job header. */
+  enum Kind {
+    RAW("raw"),
+    HEDGE("raw"),
+    PARITY("parity"),
+    ENCODE("encode"),
+    CODED("coded"),
+    DECODE("decode");
+
+    final String wire;
+
+    Kind(String wire) {
+      this.wire = wire;
+    }
+
+    boolean ofOneQuery() {
+      return this == RAW || this == HEDGE;
+    }
+  }
+
+  final Kind kind;
+
+  /** The query of a RAW or HEDGE task, else null. */
+  final Query query;
+
+  /** The group of a PARITY, ENCODE, CODED or DECODE task; a raw task's group is its query's. */
+  final Group group;
+
+  /** Coded query index of a PARITY or CODED task, else -1. */
+  final int coded;
+
+  /** A worker that should not get this task before {@link #avoidUntil}; or null. */
+  String avoid;
+
+  /** Monotonic time in ns; afterwards any worker is better than none. */
+  long avoidUntil;
+
+  /** How often a worker died on it. */
+  int deaths;
+
+  private Task(Kind kind, Query query, Group group, int coded) {
+    this.kind = kind;
+    this.query = query;
+    this.group = group;
+    this.coded = coded;
+  }
+
+  static Task raw(Query query) {
+    return new Task(Kind.RAW, query, query.group, -1);
+  }
+
+  static Task hedge(Query query) {
+    return new Task(Kind.HEDGE, query, query.group, -1);
+  }
+
+  static Task ofGroup(Kind kind, Group group, int coded) {
+    return new Task(kind, null, group, coded);
+  }
+
+  /** The same work once more, for another worker than the one that did not do it. */
+  Task again(String notHere, long until) {
+    Task task = new Task(kind == Kind.RAW ? Kind.HEDGE : kind, query, group, coded);
+    task.deaths = deaths;
+    task.avoid = notHere;
+    task.avoidUntil = until;
+    return task;
+  }
+
+  /** True if a batch may hold nothing but this task. */
+  boolean alone() {
+    return kind.ofOneQuery() ? query.alone : kind != Kind.CODED;
+  }
+
+  /** True if nobody waits for the result any more. */
+  boolean dead() {
+    return switch (kind) {
+      case RAW, HEDGE -> query.settled;
+      case PARITY -> group.settled() || group.broken;
+      case CODED -> group.settled() || group.broken || group.decoding;
+      case ENCODE, DECODE -> group.settled();
+    };
+  }
+}

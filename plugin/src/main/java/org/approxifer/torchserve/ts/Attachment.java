@@ -1,0 +1,185 @@
+package org.approxifer.torchserve.ts;
+
+import java.io.IOException;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.nio.file.StandardOpenOption;
+import java.nio.file.attribute.PosixFilePermissions;
+import java.util.HashSet;
+import java.util.LinkedHashMap;
+import java.util.Map;
+import java.util.Set;
+import java.util.UUID;
+import java.util.concurrent.LinkedBlockingDeque;
+import org.approxifer.torchserve.core.Clock;
+import org.approxifer.torchserve.core.Plan;
+import org.approxifer.torchserve.core.Router;
+import org.approxifer.torchserve.core.Signer;
+import org.approxifer.torchserve.core.Timers;
+import org.pytorch.serve.job.Job;
+import org.pytorch.serve.util.messages.RequestInput;
+import org.pytorch.serve.util.messages.WorkerCommands;
+import org.pytorch.serve.wlm.Model;
+import org.pytorch.serve.wlm.ModelManager;
+import org.pytorch.serve.wlm.WorkerState;
+import org.pytorch.serve.wlm.WorkerThread;
+
+/** One model version whose queue is ours. */
+final class Attachment {
+  private static final long[] DRAIN_AGAIN_MS = {20, 200, 2000};
+  private static final int LONG_BATCH_DELAY_MS = 60_000;
+
+  private final Model model;
+  private final CodedQueue queue;
+  private final Path key;
+
+  private Attachment(Model model, CodedQueue queue, Path key) {
+    this.model = model;
+    this.queue = queue;
+    this.key = key;
+  }
+
+  /** Why a model cannot be attached although it has a plan, or null. */
+  static String refusal(Model model) {
+    if (model.isUseJobTicket()) {
+      return "useJobTicket";
+    } else if (model.isSequenceBatching()) {
+      return "sequenceBatching";
+    } else if (model.isContinuousBatching()) {
+      return "continuousBatching";
+    } else if (model.isAsyncCommunication()) {
+      return "asyncCommunication";
+    }
+    return null;
+  }
+
+  /** Swaps the model's queue for a coded one and moves over what waits in the old one. */
+  static Attachment attach(Model model, Plan plan, Timers timers) throws IOException {
+    String name = model.getModelName();
+    String version = model.getVersion();
+    LinkedBlockingDeque<Job> old = Internals.jobs(model).get(Model.DEFAULT_DATA_QUEUE);
+    int limit = old.size() + old.remainingCapacity();
+    Signer signer = Signer.random();
+    Path key = writeKey(model, signer);
+    Router router =
+        new Router(name + " version " + version, plan, limit, signer, Clock.SYSTEM, timers);
+    CodedQueue queue = new CodedQueue(name, version, router, Internals.lock(model));
+    // With a short delay TorchServe would end a batch early; our later polls never wait anyway.
+    model.setMaxBatchDelay(Math.max(model.getMaxBatchDelay(), LONG_BATCH_DELAY_MS));
+    Internals.jobs(model).put(Model.DEFAULT_DATA_QUEUE, queue);
+    drain(old, queue);
+    for (long delay : DRAIN_AGAIN_MS) {
+      // A request handler may have fetched the old queue just before the swap.
+      timers.after(delay * 1_000_000, () -> drain(old, queue));
+    }
+    wake(model, old);
+    return new Attachment(model, queue, key);
+  }
+
+  Model model() {
+    return model;
+  }
+
+  Router router() {
+    return queue.router();
+  }
+
+  /** Lets the router see the model's workers; to be called every 50 ms. */
+  void guard(ModelManager models) {
+    boolean registered = registered(models);
+    Set<String> workers = new HashSet<>();
+    if (registered) {
+      for (WorkerThread worker : models.getWorkers(model.getModelVersionName())) {
+        workers.add(worker.getWorkerId());
+      }
+    }
+    queue.router().guard(workers, registered);
+  }
+
+  /** True once the model version is gone and nobody waits for it. */
+  boolean finished() {
+    return queue.router().finished();
+  }
+
+  void detach() {
+    try {
+      Files.deleteIfExists(key);
+    } catch (IOException e) {
+      // TorchServe deletes the model's directory with it.
+    }
+  }
+
+  /** Plain maps and numbers for GET /coded. */
+  Map<String, Object> report(ModelManager models) {
+    Map<String, Object> report = new LinkedHashMap<>();
+    report.put("model", model.getModelName());
+    report.put("version", model.getVersion());
+    int live = 0;
+    for (WorkerThread worker : models.getWorkers(model.getModelVersionName())) {
+      live += worker.getState() == WorkerState.WORKER_MODEL_LOADED ? 1 : 0;
+    }
+    report.put("live_workers", live);
+    report.putAll(queue.router().report());
+    return report;
+  }
+
+  private boolean registered(ModelManager models) {
+    try {
+      return models.getModel(model.getModelName(), model.getVersion()) == model;
+    } catch (Exception e) { // ModelVersionNotFoundException, checked, from another class loader
+      return false;
+    }
+  }
+
+  private static void drain(LinkedBlockingDeque<Job> old, CodedQueue queue) {
+    for (Job job = old.poll(); job != null; job = old.poll()) {
+      if (job instanceof WakeUp) {
+        old.offerLast(job); // for the worker that is still blocked on the old queue
+        return;
+      }
+      queue.offer(job);
+    }
+  }
+
+  /** A worker may be blocked on the old queue: a batch of jobs that nobody waits for frees it. */
+  private static void wake(Model model, LinkedBlockingDeque<Job> old) {
+    if (Internals.lock(model).isLocked()) {
+      for (int i = 0; i < Math.max(1, model.getBatchSize()); i++) {
+        old.offer(new WakeUp(model));
+      }
+    }
+  }
+
+  private static Path writeKey(Model model, Signer signer) throws IOException {
+    Path key =
+        model.getModelDir().toPath().resolve("approxifer-" + ProcessHandle.current().pid() + ".key");
+    Files.deleteIfExists(key);
+    Files.createFile(
+        key, PosixFilePermissions.asFileAttribute(PosixFilePermissions.fromString("rw-------")));
+    Files.writeString(key, signer.key(), StandardOpenOption.TRUNCATE_EXISTING);
+    return key;
+  }
+
+  /** An empty request to a worker that waits on the replaced queue. Its answer goes nowhere. */
+  private static final class WakeUp extends Job {
+    WakeUp(Model model) {
+      super(
+          model.getModelName(),
+          model.getVersion(),
+          WorkerCommands.PREDICT,
+          new RequestInput(UUID.randomUUID().toString()));
+    }
+
+    @Override
+    public void response(
+        byte[] body, CharSequence type, int status, String phrase, Map<String, String> headers) {}
+
+    @Override
+    public void sendError(int status, String error) {}
+
+    @Override
+    public boolean isOpen() {
+      return true;
+    }
+  }
+}

@@ -1,0 +1,99 @@
+package org.approxifer.torchserve.ts;
+
+import java.nio.charset.StandardCharsets;
+import java.util.HashMap;
+import java.util.Map;
+import org.approxifer.torchserve.core.Answer;
+import org.approxifer.torchserve.core.Client;
+import org.approxifer.torchserve.core.Outcome;
+import org.pytorch.serve.http.ErrorResponse;
+import org.pytorch.serve.job.GRPCJob;
+import org.pytorch.serve.job.Job;
+import org.pytorch.serve.util.JsonUtils;
+import org.pytorch.serve.util.messages.RequestInput;
+import org.pytorch.serve.util.messages.WorkerCommands;
+
+/** A TorchServe client's own job, REST or gRPC, as the router sees it. */
+final class JobClient implements Client {
+  private static final String OUTCOME = "x-approxifer-outcome";
+  private static final int RETRY_AFTER_S = 1;
+
+  private final Job job;
+  private boolean scheduled;
+
+  JobClient(Job job) {
+    this.job = job;
+  }
+
+  WorkerCommands command() {
+    return job.getCmd();
+  }
+
+  @Override
+  public RequestInput request() {
+    return job.getPayload();
+  }
+
+  @Override
+  public boolean codable() {
+    return framed() && !"True".equals(job.getPayload().getHeaders().get("explain"));
+  }
+
+  @Override
+  public boolean framed() {
+    return job.getCmd() != WorkerCommands.DESCRIBE;
+  }
+
+  @Override
+  public boolean gone() {
+    try {
+      // GRPCJob.isOpen() says whether the call was cancelled.
+      return job instanceof GRPCJob ? job.isOpen() : !job.isOpen();
+    } catch (NullPointerException | ClassCastException e) {
+      return false; // TorchServe's own requests have no connection
+    }
+  }
+
+  @Override
+  public long expiresAtMillis() {
+    return job.getPayload().getClientExpireTS();
+  }
+
+  @Override
+  public synchronized void scheduled() {
+    if (!scheduled) {
+      scheduled = true;
+      job.setScheduled();
+    }
+  }
+
+  @Override
+  public void answer(Answer answer, Outcome outcome) {
+    if (job instanceof GRPCJob && answer.status() >= 400) {
+      // GRPCJob.response would drop the status and call the refusal a prediction.
+      job.sendError(answer.status(), new String(answer.body(), StandardCharsets.UTF_8));
+      return;
+    }
+    Map<String, String> headers = new HashMap<>(answer.headers());
+    headers.put(OUTCOME, outcome.toString());
+    job.response(answer.body(), answer.contentType(), answer.status(), answer.phrase(), headers);
+  }
+
+  @Override
+  public void error(int status, String message) {
+    if (job instanceof GRPCJob || !framed()) {
+      job.sendError(status, message);
+      return;
+    }
+    // RestJob.sendError cannot set headers; the body is the one that it would write.
+    String type = status < 500 ? "BadRequestException" : "InternalServerException";
+    String body = JsonUtils.GSON_PRETTY.toJson(new ErrorResponse(status, type, message)) + "\n";
+    Map<String, String> headers = new HashMap<>();
+    headers.put(OUTCOME, Outcome.FAILED.toString());
+    if (status == 503) {
+      headers.put("Retry-After", String.valueOf(RETRY_AFTER_S));
+    }
+    job.response(
+        body.getBytes(StandardCharsets.UTF_8), "application/json", status, null, headers);
+  }
+}
