@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.interpolate import FloaterHormannInterpolator
 
@@ -18,6 +18,7 @@ def on_grid(values: list[int]) -> torch.Tensor:
     return torch.tensor(values, dtype=torch.float64) / 1000
 
 
+@settings(deadline=None)
 @given(node_lists, st.lists(grid, min_size=1, max_size=20))
 def test_weights_are_scipys_floater_hormann_of_degree_0(nodes: list[int], points: list[int]):
     ordered = np.sort(on_grid(nodes).numpy())
@@ -26,18 +27,21 @@ def test_weights_are_scipys_floater_hormann_of_degree_0(nodes: list[int], points
     np.testing.assert_allclose(ours.numpy(), oracle, rtol=1e-9, atol=1e-12)
 
 
+@settings(deadline=None)
 @given(node_lists, st.lists(grid, min_size=1, max_size=20))
 def test_rows_sum_to_one(nodes: list[int], points: list[int]):
     weights = berrut_weights(on_grid(nodes), on_grid(points))
     torch.testing.assert_close(weights.sum(dim=1), torch.ones(len(points), dtype=torch.float64))
 
 
+@settings(deadline=None)
 @given(node_lists)
 def test_a_point_on_a_node_takes_its_value_alone(nodes: list[int]):
     x = on_grid(nodes)
     assert torch.equal(berrut_weights(x, x), torch.eye(len(x), dtype=torch.float64))
 
 
+@settings(deadline=None)
 @given(st.data(), node_lists, st.lists(grid, min_size=1, max_size=9))
 def test_permuting_the_workers_permutes_the_columns(
     data: st.DataObject, nodes: list[int], points: list[int]
