@@ -1,0 +1,110 @@
+"""What a user may set under ``handler.approxifer`` in ``model-config.yaml``.
+
+Unknown keys are refused and every error names the whole key, because this file is edited by hand
+and read by a worker whose log is far away.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+SECTION = "handler.approxifer"
+
+
+class ConfigError(ValueError):
+    """A setting is wrong; the message names the full key, what was expected and what came."""
+
+
+class CodeConfig(BaseModel):
+    """The code, as ``make_code`` takes it; keys beyond these go to ``make_code`` as they are."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    name: str = "approxifer"
+    queries: int = Field(8, ge=1)
+    stragglers: int = Field(1, ge=0)
+    byzantine: int = Field(0, ge=0)
+
+    def options(self) -> dict[str, Any]:
+        """Returns what goes to ``make_code`` beside the four named settings.
+
+        The default ApproxIFER is the systematic one: a healthy request is then the model's own.
+        """
+        options = dict(self.model_extra or {})
+        if self.name == "approxifer":
+            options.setdefault("systematic", True)
+        return options
+
+
+class PolicyConfig(BaseModel):
+    """When a worker counts as late, and what is done then. Times are in milliseconds."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    late_after_ms: Literal["auto"] | float = "auto"
+    on_late: tuple[Literal["hedge", "reconstruct"], ...] = ("hedge",)
+    group_delay_ms: Annotated[float, Field(ge=0)] = 5
+    deadline_ms: Annotated[float, Field(gt=0)] = 2000
+    max_extra_load: Annotated[float, Field(ge=0, le=1)] = 0.25
+    min_degraded_accuracy: Annotated[float, Field(ge=0, le=1)] = 0.8
+    idempotent: bool = True
+
+    @field_validator("late_after_ms", mode="before")
+    @classmethod
+    def _late_after(cls, value: Any) -> Any:
+        if value == "auto":
+            return value
+        if isinstance(value, (int, float)) and not isinstance(value, bool) and value > 0:
+            return float(value)
+        raise ValueError("expected 'auto' or a number of milliseconds above 0")
+
+
+class ApproxiferConfig(BaseModel):
+    """The whole section."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    enabled: bool = True
+    code: CodeConfig = CodeConfig()
+    policy: PolicyConfig = PolicyConfig()
+    envelope: Literal["auto", "none"] = "auto"
+
+
+def load_config(model_yaml: Mapping[str, Any] | None) -> ApproxiferConfig:
+    """Reads the section out of a parsed ``model-config.yaml``.
+
+    Args:
+        model_yaml: The whole file as a mapping; None or an absent section means defaults.
+
+    Raises:
+        ConfigError: A value is wrong or a key is unknown.
+    """
+    handler = (model_yaml or {}).get("handler")
+    if handler is None:
+        return ApproxiferConfig()
+    if not isinstance(handler, Mapping):
+        raise ConfigError(f"handler: expected a mapping, got {type(handler).__name__}")
+    section = handler.get("approxifer")
+    if section is None:
+        return ApproxiferConfig()
+    if not isinstance(section, Mapping):
+        raise ConfigError(f"{SECTION}: expected a mapping, got {type(section).__name__}")
+    try:
+        return ApproxiferConfig.model_validate(dict(section))
+    except ValidationError as error:
+        raise ConfigError(_words(error)) from None
+
+
+def _words(error: ValidationError) -> str:
+    lines = []
+    for problem in error.errors():
+        key = ".".join([SECTION, *(str(part) for part in problem["loc"])])
+        if problem["type"] == "extra_forbidden":
+            lines.append(f"{key}: unknown key; remove it or check its spelling")
+        else:
+            said = problem["msg"].removeprefix("Value error, ")
+            lines.append(f"{key}: {said}, got {problem['input']!r}")
+    return "\n".join(lines)

@@ -1,0 +1,95 @@
+"""What one job of the plugin asks for, and the clients' requests inside it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+
+class JobError(ValueError):
+    """A genuine job cannot be understood: plugin and worker are of different versions."""
+
+
+class Member(BaseModel):
+    """One client's request inside a group."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    index: int = Field(ge=0)
+    headers: dict[str, str] = {}
+    parameters: list[str]
+
+
+class Job(BaseModel):
+    """A job header's JSON; which fields matter depends on ``kind``."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    kind: Literal["raw", "parity", "encode", "coded", "decode"]
+    want: bool = False
+    coded: int = Field(0, ge=0)
+    size: int = Field(0, ge=0)
+    available: list[int] = []
+    members: list[Member] = []
+
+
+def parse_job(raw: Mapping[str, Any], num_workers: int, queries: int) -> Job:
+    """Checks a job against the plan.
+
+    Raises:
+        JobError: Names the field that is wrong.
+    """
+    try:
+        job = Job.model_validate(raw)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        place = ".".join(map(str, problem["loc"]))
+        raise JobError(f"job.{place}: {problem['msg']}, got {problem['input']!r}") from None
+    if job.kind in ("parity", "encode", "decode"):
+        if not 1 <= job.size <= queries:
+            raise JobError(f"job.size: expected 1..{queries}, got {job.size}")
+        indices = [member.index for member in job.members]
+        if not indices or len(set(indices)) != len(indices) or max(indices) >= job.size:
+            raise JobError(f"job.members: expected distinct indices below {job.size}: {indices}")
+        if job.kind == "parity" and len(indices) != job.size:
+            raise JobError(f"job.members: expected all {job.size} members, got {indices}")
+    if job.coded >= max(num_workers, 1):
+        raise JobError(f"job.coded: expected below {num_workers}, got {job.coded}")
+    if any(not 0 <= i < num_workers for i in job.available):
+        raise JobError(f"job.available: expected 0..{num_workers - 1}, got {job.available}")
+    return job
+
+
+def member_request(
+    member: Member, data: Mapping[str, Any], headers: Mapping[str, Any]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Takes one member's request out of the job's parameters.
+
+    Args:
+        member: Its entry in the job.
+        data: The job's parameters by name.
+        headers: The job's headers; TorchServe keeps each parameter's content type there.
+
+    Returns:
+        The row and the headers, as TorchServe would give a lone request's to a handler.
+
+    Raises:
+        JobError: A parameter that the entry names did not come.
+    """
+    row: dict[str, Any] = {}
+    own: dict[str, Any] = {}
+    for name in member.parameters:
+        key = f"m{member.index}/{name}"
+        if key not in data:
+            raise JobError(f"job.members: parameter {key} did not come")
+        row[name] = data[key]
+        own[name] = headers.get(key, {"content-type": ""})
+    own.update(hide(member.headers))
+    return row, own
+
+
+def hide(headers: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns headers without those between plugin and worker; handlers never see them."""
+    return {k: v for k, v in headers.items() if not k.lower().startswith("x-approxifer-")}

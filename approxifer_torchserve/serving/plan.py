@@ -1,0 +1,180 @@
+"""The plan: what plugin and worker must know of an archive, as ``docs/protocol.md`` has it.
+
+Built once, when the archive is made, so that nothing has to be agreed on when a model starts.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from approxifer_torchserve import __version__
+from approxifer_torchserve.codes import make_code
+from approxifer_torchserve.serving.capability import Capability
+from approxifer_torchserve.serving.config import ApproxiferConfig, CodeConfig, ConfigError
+
+PLAN_FILE = "plan.json"
+FORMAT = 1
+
+
+class CodeAccuracy(BaseModel):
+    """Accuracies of one code; ``A_d`` is over the lost queries only, a fraction in 0..1."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    A_d: float = Field(ge=0, le=1)
+
+
+class AccuracyReport(BaseModel):
+    """What an evaluation found: the base model's accuracy and that of each code."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    base_accuracy: float = Field(gt=0, le=1)
+    codes: dict[str, CodeAccuracy]
+
+
+def load_report(path: Path) -> AccuracyReport:
+    """Reads a report file; raises ``ConfigError`` that names the file and the key."""
+    try:
+        return AccuracyReport.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        problems = "; ".join(
+            f"{'.'.join(map(str, e['loc'])) or 'file'}: {e['msg']}" for e in error.errors()
+        )
+        raise ConfigError(f"report {path.name}: {problems}") from None
+
+
+def code_key(code: CodeConfig) -> str:
+    """Returns the name of a code with its settings, such as ``approxifer(queries=8,...)``.
+
+    It is the key under which an accuracy report holds the code.
+    """
+    settings = {
+        "queries": code.queries,
+        "stragglers": code.stragglers,
+        "byzantine": code.byzantine,
+        **code.options(),
+    }
+    return f"{code.name}({','.join(f'{k}={settings[k]}' for k in sorted(settings))})"
+
+
+def build_plan(
+    config: ApproxiferConfig,
+    capability: Capability,
+    report: AccuracyReport | None,
+    handler: str = "",
+    workers: int | None = None,
+) -> dict[str, Any]:
+    """Decides the mode and whether a reconstructed answer may be given to a client.
+
+    Args:
+        config: The user's settings.
+        capability: What the wrapped handler can do.
+        report: Accuracy of codes on this model, or None.
+        handler: The user's handler as its manifest named it.
+        workers: The workers this model will have (threads are shared out among them); None
+            means as many as the code wants.
+
+    Raises:
+        ConfigError: The code's settings do not make a code, or the handler cannot be wrapped.
+    """
+    if capability.refused:
+        raise ConfigError("; ".join(capability.refused))
+    settings = {
+        "name": config.code.name,
+        "queries": config.code.queries,
+        "stragglers": config.code.stragglers,
+        "byzantine": config.code.byzantine,
+        **config.code.options(),
+    }
+    try:
+        shape = make_code(**settings).plan()
+        wanted = shape.num_workers
+        mode, why = shape.mode, ""
+        if mode in ("systematic", "coded") and not capability.codable:
+            why = "not coded: " + "; ".join(capability.reasons)
+            shape = make_code("uncoded", queries=config.code.queries, stragglers=0).plan()
+            mode = shape.mode
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"handler.approxifer.code: {error}") from error
+    reconstruct, reason = _reconstruct(mode, config, report)
+    policy = config.policy
+    return {
+        "format": FORMAT,
+        "package": __version__,
+        "enabled": config.enabled,
+        "mode": mode,
+        "code": settings,
+        "queries": shape.queries,
+        "num_workers": shape.num_workers,
+        "quorum": shape.quorum,
+        "copies": shape.copies,
+        "systematic": list(shape.systematic),
+        "policy": {
+            "late_after_ms": policy.late_after_ms,
+            "hedge": "hedge" in policy.on_late,
+            "reconstruct": reconstruct,
+            "reconstruct_reason": why or reason,
+            "group_delay_ms": policy.group_delay_ms,
+            "deadline_ms": policy.deadline_ms,
+            "max_extra_load": policy.max_extra_load,
+            "idempotent": policy.idempotent,
+        },
+        "worker": {
+            "handler": handler,
+            "envelope": config.envelope,
+            "staged": capability.staged,
+            "workers": workers or wanted,
+        },
+    }
+
+
+def _reconstruct(
+    mode: str, config: ApproxiferConfig, report: AccuracyReport | None
+) -> tuple[bool, str]:
+    policy = config.policy
+    if mode == "coded":
+        return True, "every query is coded, so every answer is decoded"
+    if mode != "systematic":
+        return False, f"a {mode} model has nothing to reconstruct from"
+    if "reconstruct" not in policy.on_late:
+        return False, "handler.approxifer.policy.on_late does not list reconstruct"
+    if policy.min_degraded_accuracy == 0:
+        return True, "handler.approxifer.policy.min_degraded_accuracy is 0: the user insists"
+    if report is None:
+        return False, "no report in the archive"
+    key = code_key(config.code)
+    found = report.codes.get(key) or report.codes.get(config.code.name)
+    if found is None:
+        return False, f"the report says nothing of {key}"
+    needed = policy.min_degraded_accuracy * report.base_accuracy
+    said = f"A_d {found.A_d:.3f}, needed {needed:.3f}"
+    if found.A_d < needed:
+        return False, f"{said} (min_degraded_accuracy times the base's {report.base_accuracy:.3f})"
+    return True, said
+
+
+def read_plan(model_dir: Path) -> Mapping[str, Any]:
+    """Reads ``plan.json`` of an unpacked archive.
+
+    Raises:
+        ConfigError: It is missing, not JSON, or of another format.
+    """
+    path = model_dir / PLAN_FILE
+    try:
+        plan = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            f"{PLAN_FILE} cannot be read ({error}); archive the model again"
+        ) from None
+    if not isinstance(plan, dict) or plan.get("format") != FORMAT:
+        got = plan.get("format") if isinstance(plan, dict) else type(plan).__name__
+        raise ConfigError(
+            f"{PLAN_FILE}: expected format {FORMAT}, got {got!r}; archive the model again"
+        )
+    return plan
