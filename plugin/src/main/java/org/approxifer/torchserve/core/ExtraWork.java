@@ -1,5 +1,7 @@
 package org.approxifer.torchserve.core;
 
+import java.util.Map;
+
 /**
  * A token bucket that bounds what the policy adds to the load: each admitted request adds a share
  * of a token, each hedge or parity takes one.
@@ -35,11 +37,11 @@ final class ExtraWork {
     return true;
   }
 
-  double share() {
-    return open ? maxShare : Math.min(CALM, maxShare);
+  Map<String, Object> report() {
+    return Map.of("share", share(), "tokens", Math.round(tokens * 100) / 100.0);
   }
 
-  double tokens() {
-    return tokens;
+  private double share() {
+    return open ? maxShare : Math.min(CALM, maxShare);
   }
 }

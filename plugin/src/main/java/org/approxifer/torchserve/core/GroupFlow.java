@@ -15,6 +15,7 @@ import java.util.Map;
  */
 final class GroupFlow {
   private static final int MOST_RESENDS = 3;
+  private static final int MOST_DEATHS = 2;
 
   private final Router router;
   private final Plan plan;
@@ -72,16 +73,13 @@ final class GroupFlow {
     Task task = assignment.task;
     JsonObject error = reply.object("error");
     if (error != null) {
-      resend.failed(assignment, error.get("status").getAsInt(), error.get("message").getAsString());
+      failed(task);
     } else if (task.kind == Task.Kind.ENCODE) {
       encoded(assignment, reply);
     } else if (task.kind == Task.Kind.DECODE) {
       decoded(task.group, answer, reply);
     } else if (reply.text("erasure") != null || !reply.has("prediction")) {
-      resend.erased(
-          assignment,
-          reply.text("erasure") != null ? reply.text("erasure") : "the reply has no prediction");
-      decodeIfReady(task.group);
+      erased(assignment);
     } else {
       predicted(task.group, task.coded, reply.section("prediction"));
     }
@@ -209,6 +207,63 @@ final class GroupFlow {
     JsonElement element = object.get(key);
     boolean none = element == null || element.isJsonNull() || element.getAsString().isEmpty();
     return none ? null : element.getAsString();
+  }
+
+  /** The worker died with a job of the group in its hands. */
+  void died(Assignment assignment) {
+    Task task = assignment.task;
+    switch (task.kind) {
+      case PARITY -> task.group.broken = true;
+      case CODED -> {
+        if (++task.deaths < MOST_DEATHS) {
+          router.enqueueFirst(resend.again(assignment));
+        } else {
+          failed(task);
+        }
+      }
+      default -> {
+        // The job held its members' own requests, and one of them may be what kills workers.
+        (task.kind == Task.Kind.ENCODE ? task.group.waiting() : task.group.toDecode())
+            .forEach(query -> query.deaths++);
+        resend.goAlone(task.group);
+      }
+    }
+  }
+
+  /** The worker's answer cannot be used. */
+  void erased(Assignment assignment) {
+    router.counters.erasures++;
+    router.ledger.of(assignment.worker).erasures++;
+    failed(assignment.task);
+  }
+
+  /** The job will not be done: the group goes on without, or its members go alone. */
+  void failed(Task task) {
+    Group group = task.group;
+    switch (task.kind) {
+      case PARITY -> group.lost.add(task.coded);
+      case CODED -> {
+        group.lost.add(task.coded);
+        if (group.hopeless() && !group.settled()) {
+          resend.goAlone(group);
+        }
+        decodeIfReady(group);
+      }
+      default -> {
+        if (plan.mode == Plan.Mode.CODED) {
+          resend.goAlone(group);
+        } else {
+          group.broken = true; // hedges of its members go on
+        }
+      }
+    }
+  }
+
+  /** Nobody began the job. */
+  void returned(Task task) {
+    if (!task.dead()) {
+      router.enqueueFirst(task);
+    }
   }
 
   /** A job of the group is late. */

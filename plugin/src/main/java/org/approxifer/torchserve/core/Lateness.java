@@ -1,6 +1,8 @@
 package org.approxifer.torchserve.core;
 
 import java.util.Arrays;
+import java.util.LinkedHashMap;
+import java.util.Map;
 
 /**
  * When a job is late: a fixed time, or max(3 × median, 99th percentile) of recent service times
@@ -55,5 +57,13 @@ final class Lateness {
     long[] sorted = Arrays.copyOf(samples, size);
     Arrays.sort(sorted);
     return sorted[Math.min(size - 1, (int) (q * size))];
+  }
+
+  Map<String, Object> report() {
+    Map<String, Object> report = new LinkedHashMap<>();
+    report.put("late_after_ms", nanos() / 1e6);
+    report.put("service_p50_ms", quantile(.5) / 1e6);
+    report.put("service_p99_ms", quantile(.99) / 1e6);
+    return report;
   }
 }

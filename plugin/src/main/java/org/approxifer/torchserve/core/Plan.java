@@ -5,8 +5,10 @@ import com.google.gson.JsonObject;
 import com.google.gson.JsonParseException;
 import com.google.gson.JsonParser;
 import java.util.ArrayList;
+import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Locale;
+import java.util.Map;
 
 /** What the router needs to know of a code and its policy: {@code plan.json} (docs/protocol.md). */
 public final class Plan {
@@ -21,7 +23,7 @@ public final class Plan {
     UNCODED
   }
 
-  final JsonObject json;
+  private final JsonObject json;
   final boolean enabled;
   final Mode mode;
   final int queries;
@@ -96,6 +98,15 @@ public final class Plan {
   /** False where the archive says that the model is served plainly. */
   public boolean enabled() {
     return enabled;
+  }
+
+  /** Mode, code and policy as the archive states them. */
+  Map<String, Object> report() {
+    Map<String, Object> report = new LinkedHashMap<>();
+    for (String key : List.of("mode", "code", "policy")) {
+      report.put(key, json.get(key));
+    }
+    return report;
   }
 
   private static JsonElement need(JsonObject object, String key) {

@@ -18,12 +18,6 @@ import java.util.function.Supplier;
  * block or throw.
  */
 public final class Router {
-  /** A query in flight at this many worker deaths is not sent again: it may be what kills them. */
-  static final int MOST_DEATHS = 2;
-
-  private static final long NO_CALLBACK_NANOS = 500_000_000L;
-  private static final long NO_WORKER_NANOS = 200_000_000L;
-
   final Plan plan;
   final Clock clock;
   final Lateness lateness;
@@ -42,12 +36,11 @@ public final class Router {
   private final Settlement settlement;
   private final GroupFlow groups;
   private final Resend resend;
+  private final Watchdog watchdog;
   private final Timers timers;
   private final Set<Query> live = new LinkedHashSet<>();
   private final Set<Assignment> out = new LinkedHashSet<>();
   private final ArrayDeque<Runnable> replies = new ArrayDeque<>();
-  private boolean closed;
-  private long closedNanos;
 
   /**
    * @param name model and version, for messages
@@ -69,6 +62,7 @@ public final class Router {
     settlement = new Settlement(name, counters, live, replies);
     resend = new Resend(this, settlement);
     groups = new GroupFlow(this, settlement, resend);
+    watchdog = new Watchdog(name, this, settlement);
   }
 
   // ------------------------------------------------------------------ admit
@@ -79,7 +73,7 @@ public final class Router {
         () -> {
           counters.requests++;
           Query query = new Query(client, clock.nanos());
-          if (closed) {
+          if (watchdog.closed()) {
             settlement.refuse(query, 503, name + " is being unregistered");
           } else if (live.size() >= limit) {
             settlement.refuse(
@@ -187,7 +181,7 @@ public final class Router {
               groups.answered(assignment, answer, reply);
             }
           } catch (Reply.MalformedReply e) {
-            resend.erased(assignment, "malformed reply: " + e.getMessage());
+            erased(assignment, "malformed reply: " + e.getMessage());
           }
         });
   }
@@ -226,10 +220,18 @@ public final class Router {
           } else if (message != null && message.startsWith("Worker died")) {
             counters.deaths++;
             ledger.of(assignment.worker).died(clock.nanos());
-            resend.died(assignment);
+            if (assignment.task.kind.ofOneQuery()) {
+              resend.died(assignment.task);
+            } else {
+              groups.died(assignment);
+            }
           } else {
             ledger.of(assignment.worker).returned();
-            resend.failed(assignment, status, message);
+            if (assignment.task.kind.ofOneQuery()) {
+              settlement.error(assignment.task.query, status, message);
+            } else {
+              groups.failed(assignment.task);
+            }
           }
         });
   }
@@ -241,9 +243,25 @@ public final class Router {
           if (finish(assignment)) {
             ledger.of(assignment.worker).returned();
             counters.returned++;
-            resend.returned(assignment);
+            sendAgain(assignment.task);
           }
         });
+  }
+
+  private void erased(Assignment assignment, String reason) {
+    if (assignment.task.kind.ofOneQuery()) {
+      resend.erased(assignment, reason);
+    } else {
+      groups.erased(assignment);
+    }
+  }
+
+  private void sendAgain(Task task) {
+    if (task.kind.ofOneQuery()) {
+      resend.returned(task);
+    } else {
+      groups.returned(task);
+    }
   }
 
   private void late(Assignment assignment) {
@@ -299,48 +317,22 @@ public final class Router {
     locked(
         () -> {
           long now = clock.nanos();
-          if (!registered && !closed) {
-            closed = true;
-            closedNanos = now;
-          }
           ledger.keep(workers);
           extra.open(ledger.anyTrouble(now));
+          watchdog.observe(workers, registered, now);
           for (Assignment assignment : new ArrayList<>(out)) {
-            if (!workers.contains(assignment.worker)
-                && now - assignment.handedNanos > NO_CALLBACK_NANOS
-                && finish(assignment)) {
+            if (watchdog.forgotten(assignment) && finish(assignment)) {
               counters.unreturned++;
-              resend.returned(assignment);
+              sendAgain(assignment.task);
             }
           }
-          for (Query query : new ArrayList<>(live)) {
-            check(query, now, workers.isEmpty());
-          }
+          new ArrayList<>(live).forEach(watchdog::check);
         });
-  }
-
-  private void check(Query query, long now, boolean noWorker) {
-    long age = now - query.admittedNanos;
-    if (query.client.gone()) {
-      counters.gone++;
-      settlement.drop(query);
-    } else if (query.client.expiresAtMillis() <= clock.millis()) {
-      settlement.error(query, 504, "no answer within the model's client timeout");
-    } else if (closed && now - closedNanos > NO_CALLBACK_NANOS) {
-      settlement.error(query, 503, name + " was unregistered");
-    } else if (noWorker && age > NO_WORKER_NANOS) {
-      settlement.error(query, 503, name + " has no worker");
-    } else if (age > plan.deadlineNanos) {
-      settlement.error(
-          query, 503,
-          "no answer within the deadline of " + plan.deadlineNanos / 1_000_000
-              + " ms (handler.approxifer.policy.deadline_ms)");
-    }
   }
 
   /** True once the model is unregistered and nobody waits any more. */
   public boolean finished() {
-    return callLocked(() -> closed && live.isEmpty() && out.isEmpty());
+    return callLocked(() -> watchdog.closed() && live.isEmpty() && out.isEmpty());
   }
 
   // ----------------------------------------------------------------- report
@@ -359,26 +351,18 @@ public final class Router {
   public Map<String, Object> report() {
     return callLocked(
         () -> {
-          long now = clock.nanos();
           Map<String, Object> report = new LinkedHashMap<>();
-          report.put("mode", plan.json.get("mode").getAsString());
-          report.put("code", plan.json.get("code"));
-          report.put("policy", plan.json.get("policy"));
-          report.put("late_after_ms", lateness.nanos() / 1e6);
-          Map<String, Object> service = new LinkedHashMap<>();
-          service.put("p50", lateness.quantile(.5) / 1e6);
-          service.put("p99", lateness.quantile(.99) / 1e6);
-          report.put("service_ms", service);
+          report.putAll(plan.report());
+          report.putAll(lateness.report());
           report.put("in_flight", live.size());
           report.put("waiting", backlog.waiting());
           report.put("outstanding_jobs", out.size());
           report.put("idle_workers", handOut.idle());
           report.put("open_groups", groups.open());
           report.put("dropped_jobs", backlog.dropped());
-          report.put("extra_work_share", extra.share());
-          report.put("extra_work_tokens", Math.round(extra.tokens() * 100) / 100.0);
+          report.put("extra_work", extra.report());
           report.put("counters", counters.report());
-          report.put("workers", ledger.report(now));
+          report.put("workers", ledger.report(clock.nanos()));
           return report;
         });
   }

@@ -1,0 +1,68 @@
+package org.approxifer.torchserve.core;
+
+import java.util.Set;
+
+/**
+ * Settles what TorchServe never calls back: deadlines, expired and departed clients, workers that
+ * were scaled away, a model that was unregistered.
+ */
+final class Watchdog {
+  private static final long NO_CALLBACK_NANOS = 500_000_000L;
+  private static final long NO_WORKER_NANOS = 200_000_000L;
+
+  private final String name;
+  private final Router router;
+  private final Settlement settlement;
+  private Set<String> workers = Set.of();
+  private long now;
+  private boolean closed;
+  private long closedNanos;
+
+  Watchdog(String name, Router router, Settlement settlement) {
+    this.name = name;
+    this.router = router;
+    this.settlement = settlement;
+  }
+
+  /** Notes what is there at this moment; what follows is judged by it. */
+  void observe(Set<String> workers, boolean registered, long now) {
+    this.workers = workers;
+    this.now = now;
+    if (!registered && !closed) {
+      closed = true;
+      closedNanos = now;
+    }
+  }
+
+  /** True once the model has been unregistered. */
+  boolean closed() {
+    return closed;
+  }
+
+  /** True if the worker was scaled away and TorchServe has had time to say so. */
+  boolean forgotten(Assignment assignment) {
+    return !workers.contains(assignment.worker)
+        && now - assignment.handedNanos > NO_CALLBACK_NANOS;
+  }
+
+  /** Ends the wait of a client that has left, or whom nothing will reach in time. */
+  void check(Query query) {
+    long age = now - query.admittedNanos;
+    long deadline = router.plan.deadlineNanos;
+    if (query.client.gone()) {
+      router.counters.gone++;
+      settlement.drop(query);
+    } else if (query.client.expiresAtMillis() <= router.clock.millis()) {
+      settlement.error(query, 504, "no answer within the model's client timeout");
+    } else if (closed && now - closedNanos > NO_CALLBACK_NANOS) {
+      settlement.error(query, 503, name + " was unregistered");
+    } else if (workers.isEmpty() && age > NO_WORKER_NANOS) {
+      settlement.error(query, 503, name + " has no worker");
+    } else if (age > deadline) {
+      settlement.error(
+          query, 503,
+          "no answer within the deadline of " + deadline / 1_000_000
+              + " ms (handler.approxifer.policy.deadline_ms)");
+    }
+  }
+}

@@ -1,0 +1,246 @@
+"""Groups: closing, parities, reconstruction, fully coded flow, quorum."""
+
+import pytest
+
+
+def systematic(bench, **options):
+    return bench(mode="systematic", reconstruct=True, hedge=False, **options)
+
+
+def coded(bench, **options):
+    return bench(mode="coded", systematic=[None] * 4, **options)
+
+
+def test_a_lost_prediction_is_decoded_from_the_others_and_the_parity(bench):
+    b = systematic(bench)
+    clients = [b.offer(f"q{i}".encode()) for i in range(3)]
+    jobs = [b.poll(f"900{i}") for i in range(3)]
+    assert b.job(jobs[0])[0] == {"kind": "raw", "want": True}
+    assert b.poll("9002") is None, "the parity goes to a worker that holds no member of the group"
+    parity = b.poll("9003")
+    header, parameters = b.job(parity)
+    assert (header["kind"], header["coded"], header["size"]) == ("parity", 3, 3)
+    assert parameters == {"m0/body": b"q0", "m1/body": b"q1", "m2/body": b"q2"}
+    b.reply(parity, [("prediction", b"P3")])
+    b.answer(jobs[0], b"a0", prediction=b"P0")
+    b.answer(jobs[1], b"a1", prediction=b"P1")
+    assert b.poll("9000") is None, "nothing is late yet"
+    b.advance(101)
+    decode = b.poll("9000")
+    header, parameters = b.job(decode)
+    assert header["kind"] == "decode"
+    assert header["available"] == [0, 1, 3]
+    assert [member["index"] for member in header["members"]] == [2]
+    assert parameters == {"p0": b"P0", "p1": b"P1", "p3": b"P3", "m2/body": b"q2"}
+    answers = {"2": {"section": "answer2", "status": 200, "contentType": "text/plain"}}
+    b.reply(decode, [("answer2", b"a2")], answers=answers)
+    b.answer(jobs[2], b"too late")
+    assert [client.reply for client in clients] == [
+        ("exact", b"a0"),
+        ("exact", b"a1"),
+        ("reconstructed", b"a2"),
+    ]
+
+
+def test_two_losses_are_more_than_one_parity_recovers(bench):
+    b = systematic(bench)
+    for _ in range(3):
+        b.offer()
+    jobs = [b.poll(f"900{i}") for i in range(3)]
+    b.reply(b.poll("9003"), [("prediction", b"P3")])
+    b.answer(jobs[0], prediction=b"P0")
+    b.advance(200)
+    assert b.poll("9004") is None
+
+
+def test_a_parity_that_nobody_needs_any_more_is_dropped(bench):
+    b = systematic(bench)
+    for _ in range(3):
+        b.offer()
+    for job in [b.poll(f"900{i}") for i in range(3)]:
+        b.answer(job, prediction=b"P")
+    assert b.poll("9003") is None
+    assert b.router.report()["dropped_jobs"] == 1
+
+
+def test_a_short_group_closes_after_the_delay_and_its_padding_follows_its_member(bench):
+    b = systematic(bench)
+    clients = [b.offer(), b.offer()]  # position 2 repeats member 0
+    jobs = [b.poll("9000"), b.poll("9001")]
+    assert b.poll("9002") is None
+    b.advance(6)
+    parity = b.poll("9002")
+    assert b.job(parity)[0]["size"] == 2
+    b.reply(parity, [("prediction", b"P3")])
+    b.answer(jobs[0], prediction=b"P0")  # positions 0 and 2, and the parity: a quorum of 3
+    b.advance(100)
+    assert b.poll("9003").kind() == "decode"
+    assert not clients[1].replies
+
+
+def test_a_lost_member_that_pads_counts_twice(bench):
+    b = systematic(bench)
+    b.offer(), b.offer()
+    jobs = [b.poll("9000"), b.poll("9001")]
+    b.advance(6)
+    b.reply(b.poll("9002"), [("prediction", b"P3")])
+    b.answer(jobs[1], prediction=b"P1")  # member 0 is lost, and with it positions 0 and 2
+    b.advance(200)
+    assert b.poll("9003") is None
+
+
+def test_decode_comes_before_raw_and_raw_before_parity(bench):
+    b = systematic(bench, late_after_ms=50)
+    for _ in range(3):
+        b.offer()
+    jobs = [b.poll(f"900{i}") for i in range(3)]
+    b.reply(b.poll("9003"), [("prediction", b"P3")])
+    b.answer(jobs[0], prediction=b"P0")
+    b.answer(jobs[1], prediction=b"P1")
+    for _ in range(3):
+        b.offer()
+    b.advance(60)
+    kinds = [b.poll(f"901{i}").kind() for i in range(5)]
+    assert kinds == ["decode", "raw", "raw", "raw", "parity"]
+
+
+def test_a_coded_group_is_encoded_spread_and_decoded_when_all_is_in(bench):
+    b = coded(bench)
+    clients = [b.offer(f"q{i}".encode()) for i in range(3)]
+    encode = b.poll("9000")
+    header, parameters = b.job(encode)
+    assert header["kind"] == "encode"
+    assert parameters == {"m0/body": b"q0", "m1/body": b"q1", "m2/body": b"q2"}
+    b.reply(encode, [(f"coded{i}", f"c{i}".encode()) for i in range(4)])
+    jobs = [b.poll("9000")]
+    assert b.poll("9000") is None, "coded jobs of a group go to distinct workers"
+    jobs += [b.poll(f"900{i}") for i in (1, 2, 3)]
+    assert [b.job(job)[1]["coded"] for job in jobs] == [b"c0", b"c1", b"c2", b"c3"]
+    for i in (0, 1, 2):
+        b.reply(jobs[i], [("prediction", f"p{i}".encode())])
+    assert b.poll("9004") is None, "a quorum decodes only once the rest is late"
+    b.reply(jobs[3], [("prediction", b"p3")])
+    decode = b.poll("9001")
+    header, parameters = b.job(decode)
+    assert header["available"] == [0, 1, 2, 3]
+    assert parameters["p3"] == b"p3"
+    assert parameters["m1/body"] == b"q1"
+    decode_all(b, decode)
+    assert [client.reply for client in clients] == [
+        ("reconstructed", f"a{i}".encode()) for i in range(3)
+    ]
+
+
+def decode_all(b, decode, indices=(0, 1, 2)):
+    answers = {str(i): {"section": f"answer{i}", "status": 200} for i in indices}
+    b.reply(decode, [(f"answer{i}", f"a{i}".encode()) for i in indices], answers=answers)
+
+
+def encoded(b, n=3):
+    clients = [b.offer() for _ in range(n)]
+    b.reply(b.poll("9000"), [(f"coded{i}", b"c") for i in range(4)])
+    return clients, [b.poll(f"900{i}") for i in range(4)]
+
+
+def test_a_quorum_will_do_once_a_coded_job_is_late(bench):
+    b = coded(bench)
+    clients, jobs = encoded(b)
+    for i in (0, 1, 3):
+        b.reply(jobs[i], [("prediction", b"p")])
+    b.advance(101)
+    decode = b.poll("9004")
+    assert b.job(decode)[0]["available"] == [0, 1, 3]
+    decode_all(b, decode)
+    assert all(client.reply[0] == "reconstructed" for client in clients)
+
+
+def test_a_coded_prediction_with_nan_is_an_erasure_and_the_quorum_decodes_at_once(bench):
+    b = coded(bench)
+    _, jobs = encoded(b)
+    for i in (0, 1, 3):
+        b.reply(jobs[i], [("prediction", b"p")])
+    b.reply(jobs[2], [("prediction", b"p")], erasure="prediction holds NaN or Inf")
+    assert b.job(b.poll("9004"))[0]["available"] == [0, 1, 3]
+
+
+def test_a_dead_workers_coded_job_is_sent_again_once(bench):
+    b = coded(bench)
+    _, jobs = encoded(b)
+    b.die(jobs[2])
+    again = b.poll("9005")
+    assert b.job(again)[0]["coded"] == 2
+    for i in (0, 1, 3):
+        b.reply(jobs[i], [("prediction", b"p")])
+    b.die(again)
+    b.advance(150)
+    assert b.poll("9006").kind() == "decode"
+
+
+def test_bad_input_is_answered_and_the_group_goes_on_without_it(bench):
+    b = coded(bench)
+    clients = [b.offer() for _ in range(3)]
+    b.reply(
+        b.poll("9000"),
+        [(f"coded{i}", b"c") for i in range(4)],
+        errors={"1": {"status": 400, "message": "not an image"}},
+        alone=[2],
+    )
+    assert clients[1].reply == (400, "not an image")
+    alone = b.poll("9000")
+    assert alone.kind() == "raw"
+    b.answer(alone, b"alone")
+    assert clients[2].reply == ("exact", b"alone")
+    for i in range(4):
+        b.reply(b.poll(f"900{i}"), [("prediction", b"p")])
+    decode = b.poll("9001")
+    assert [member["index"] for member in b.job(decode)[0]["members"]] == [0]
+    decode_all(b, decode, [0])
+    assert clients[0].reply == ("reconstructed", b"a0")
+
+
+def test_members_of_an_encode_job_that_killed_its_worker_go_alone(bench):
+    b = coded(bench)
+    clients = [b.offer() for _ in range(3)]
+    b.die(b.poll("9000"))
+    jobs = [b.poll(f"900{i}") for i in (1, 2, 3)]
+    assert [job.kind() for job in jobs] == ["raw"] * 3
+    poison = clients[0].proxy.request().getRequestId()
+    for job in jobs:
+        if job.client().request().getRequestId() == poison:
+            b.die(job)
+        else:
+            b.answer(job, b"fine")
+    assert clients[0].reply[0] == 500
+    assert [client.reply[1] for client in clients[1:]] == [b"fine"] * 2
+
+
+@pytest.mark.parametrize("stage", ["encode", "decode"])
+def test_a_late_encode_or_decode_job_is_sent_to_another_worker(bench, stage):
+    b = coded(bench)
+    if stage == "encode":
+        clients = [b.offer() for _ in range(3)]
+    else:
+        clients, jobs = encoded(b)
+        for job in jobs:
+            b.reply(job, [("prediction", b"p")])
+    stuck = b.poll("9000")
+    assert stuck.kind() == stage
+    b.advance(101)
+    assert b.poll("9000") is None
+    again = b.poll("9005")
+    assert again.kind() == stage
+    if stage == "decode":
+        decode_all(b, again)
+        decode_all(b, stuck)
+        assert [client.reply[0] for client in clients] == ["reconstructed"] * 3
+
+
+def test_a_failed_decode_sends_the_members_alone(bench):
+    b = coded(bench)
+    clients, jobs = encoded(b)
+    for job in jobs:
+        b.reply(job, [("prediction", b"p")])
+    b.reply(b.poll("9004"), error={"status": 503, "message": "Prediction failed"})
+    for i in range(3):
+        b.answer(b.poll(f"900{i}"), b"raw")
+    assert [client.reply for client in clients] == [("exact", b"raw")] * 3

@@ -1,0 +1,300 @@
+"""The life of a single query: hand-out, lateness, hedges, deaths, erasures, settle once."""
+
+import pytest
+
+
+def test_an_answer_settles_once(bench):
+    b = bench()
+    client = b.offer()
+    job = b.poll("9000")
+    b.answer(job, b"cat")
+    b.answer(job, b"dog")
+    b.die(job)
+    b.router.returned(job)
+    assert client.reply == ("exact", b"cat")
+    assert b.counters["duplicate_callbacks"] == 2
+    assert b.router.report()["in_flight"] == 0
+
+
+def test_a_late_query_is_hedged_on_another_worker_and_the_first_answer_wins(bench):
+    b = bench()
+    client = b.offer()
+    first = b.poll("9000")
+    b.advance(99)
+    assert b.poll("9001") is None
+    b.advance(2)
+    assert b.poll("9000") is None, "a hedge must not go to the worker that holds the query"
+    hedge = b.poll("9001")
+    assert hedge.kind() == "hedge"
+    b.answer(hedge, b"hedge")
+    b.answer(first, b"late")
+    assert client.reply == ("hedged", b"hedge")
+    assert b.counters["hedges"] == 1
+
+
+def test_the_first_worker_may_still_win_after_a_hedge(bench):
+    b = bench()
+    client = b.offer()
+    first = b.poll("9000")
+    b.advance(101)
+    hedge = b.poll("9001")
+    b.answer(first, b"mine")
+    b.answer(hedge, b"other")
+    assert client.reply == ("exact", b"mine")
+
+
+def test_a_hedge_that_is_late_too_is_followed_by_one_more_but_no_further(bench):
+    b = bench()
+    b.offer()
+    b.poll("9000")
+    b.advance(101)
+    assert b.poll("9001") is not None
+    b.advance(101)
+    assert b.poll("9002") is not None
+    b.advance(500)
+    assert b.poll("9003") is None
+
+
+@pytest.mark.parametrize("change", [{"hedge": False}, {"idempotent": False}])
+def test_no_hedge_where_the_policy_forbids_it(bench, change):
+    b = bench(**change)
+    b.offer()
+    b.poll("9000")
+    b.advance(500)
+    assert b.poll("9001") is None
+
+
+def test_extra_work_is_bounded_when_everything_is_slow(bench):
+    b = bench(late_after_ms=10, deadline_ms=10**6, limit=10_000)
+    workers = [str(9000 + i) for i in range(400)]
+    for worker in workers:
+        b.offer()
+        assert b.poll(worker).kind() == "raw"
+    b.advance(9)  # none is late yet: the bucket holds its burst and no worker is suspected
+    b.advance(40)
+    hedged = 0
+    while b.poll(f"spare{hedged}") is not None:
+        hedged += 1
+    assert hedged == b.counters["hedges"]
+    assert 10 <= hedged <= 10 + 0.25 * 400
+    assert b.counters["hedges_denied"] > 0
+
+
+def test_the_query_of_a_dead_worker_is_sent_again_at_once(bench):
+    b = bench()
+    client = b.offer()
+    b.die(b.poll("9000"))
+    again = b.poll("9001")
+    b.answer(again, b"cat")
+    assert client.reply == ("hedged", b"cat")
+
+
+def test_a_query_in_flight_at_two_deaths_is_answered_500_and_never_sent_again(bench):
+    b = bench()
+    poison, other = b.offer(), b.offer()
+    batch = [b.poll("9000"), b.more("9000")]
+    for job in batch:
+        b.die(job)
+    first = b.poll("9001")
+    assert b.more("9001") is None, "what may kill workers never shares a batch again"
+    second = b.poll("9002")
+    jobs = {bytes(job.client().request().getRequestId().encode()): job for job in (first, second)}
+    b.die(jobs[poison.proxy.request().getRequestId().encode()])
+    b.answer(jobs[other.proxy.request().getRequestId().encode()], b"fine")
+    assert other.reply == ("hedged", b"fine")
+    status, message = poison.reply
+    assert status == 500
+    assert "2 worker deaths" in message
+    assert b.poll("9003") is None
+
+
+def test_a_death_is_final_for_requests_that_must_not_run_twice(bench):
+    b = bench(idempotent=False)
+    client = b.offer()
+    b.die(b.poll("9000"))
+    assert client.reply[0] == 500
+    assert "idempotent" in client.reply[1]
+
+
+def test_a_job_that_scale_down_puts_back_goes_to_the_next_worker_and_stays_exact(bench):
+    b = bench()
+    client = b.offer()
+    job = b.poll("9000")
+    b.router.returned(job)
+    b.die(job)  # TorchServe sometimes calls both
+    b.answer(b.poll("9001"), b"cat")
+    assert client.reply == ("exact", b"cat")
+
+
+def test_a_job_whose_worker_is_gone_is_sent_again_although_nobody_called_back(bench):
+    b = bench()
+    b.live("9000", "9001")
+    client = b.offer()
+    b.poll("9000")
+    b.advance(600)
+    b.live("9001")
+    b.answer(b.poll("9001"), b"cat")
+    assert client.reply[1] == b"cat"
+    assert b.counters["unreturned"] == 1
+
+
+def test_a_reply_that_is_no_frame_is_an_erasure(bench):
+    b = bench()
+    client = b.offer()
+    b.raw_reply(b.poll("9000"), b"AXF1\xff\xff\xff\xff")
+    assert not client.replies
+    assert b.poll("9000") is None, "another worker first"
+    b.raw_reply(b.poll("9001"), b"garbage")
+    status, message = client.reply
+    assert status == 503
+    assert "malformed" in message
+
+
+def test_nan_is_believed_only_when_a_second_worker_says_so_too(bench):
+    b = bench()
+    honest, nan = b.offer(), b.offer()
+    first, second = b.poll("9000"), b.poll("9001")
+    b.answer(first, b"NaN", erasure="prediction holds NaN or Inf")
+    b.answer(second, b"NaN", erasure="prediction holds NaN or Inf")
+    assert not honest.replies
+    b.advance(300)
+    jobs = [b.poll("9002"), b.poll("9003")]
+    for job in jobs:
+        if job.client().request().getRequestId() == honest.proxy.request().getRequestId():
+            b.answer(job, b"1.5")
+        else:
+            b.answer(job, b"NaN", erasure="prediction holds NaN or Inf")
+    assert honest.reply == ("hedged", b"1.5")
+    assert nan.reply == ("hedged", b"NaN")
+
+
+def test_an_error_of_the_item_is_its_answer(bench):
+    b = bench()
+    client = b.offer()
+    b.answer(b.poll("9000"), error={"status": 400, "message": "not an image"})
+    assert client.reply == (400, "not an image")
+
+
+def test_a_full_queue_answers_503_in_our_own_words(bench):
+    b = bench(limit=2)
+    waiting = [b.offer(), b.offer()]
+    status, message = b.offer().reply
+    assert status == 503
+    assert "jobQueueSize 2" in message
+    assert not waiting[0].replies
+    assert b.router.capacity() == 0
+
+
+def test_deadline_and_client_expiry_are_answered_and_a_client_that_left_is_dropped(bench):
+    b = bench(deadline_ms=300)
+    b.live("9000")
+    expired = b.offer(expires=b.now // 1_000_000 + 50)
+    overdue, left = b.offer(), b.offer()
+    left.hung_up = True
+    b.advance(60)
+    b.guard()
+    assert expired.reply[0] == 504
+    b.advance(300)
+    b.guard()
+    assert overdue.reply[0] == 503
+    assert "deadline" in overdue.reply[1]
+    assert not left.replies
+    assert b.poll("9000") is None, "nobody waits for these any more"
+
+
+def test_no_worker_and_unregistration_leave_no_client_hanging(bench):
+    b = bench()
+    b.live("9000")
+    client = b.offer()
+    b.live()
+    b.advance(250)
+    b.guard()
+    assert client.reply[0] == 503
+    b.live("9000")
+    held = b.offer()
+    b.poll("9000")
+    b.live("9000", registered=False)
+    assert b.offer().reply[0] == 503
+    b.advance(600)
+    b.live(registered=False)
+    assert held.reply[0] == 503
+    assert b.router.finished()
+
+
+def test_explain_goes_alone_and_describe_is_not_framed(bench):
+    b = bench()
+    b.offer()
+    b.offer(codable=False)
+    describe = b.offer(codable=False, framed=False)
+    assert b.poll("9000").kind() == "raw"
+    assert b.more("9000") is None
+    b.poll("9001")
+    job = b.poll("9002")
+    assert "x-approxifer-job" not in dict(job.payload().getHeaders())
+    b.raw_reply(job, b"{}")
+    assert describe.reply == ("exact", b"{}")
+
+
+def test_client_headers_of_ours_are_dropped_and_the_job_header_is_signed(bench):
+    b = bench()
+    b.offer(b"png", headers={"X-Approxifer-Job": "v1 forged {}", "accept": "text/plain"})
+    payload = b.poll("9000").payload()
+    assert set(map(str, payload.getHeaders())) == {"x-approxifer-job", "accept"}
+
+
+def test_copies_of_a_replicated_query_go_to_distinct_workers(bench):
+    b = bench(mode="replicated", copies=2, queries=1, num_workers=2, quorum=None, systematic=[0, 0])
+    client = b.offer()
+    first = b.poll("9000")
+    assert b.poll("9000") is None
+    second = b.poll("9001")
+    b.answer(second, b"fast")
+    b.answer(first, b"slow")
+    assert client.reply == ("exact", b"fast")
+
+
+def test_a_slow_worker_is_asked_last_and_recovers(bench):
+    b = bench(late_after_ms=100, deadline_ms=10**6)
+    b.live("9000", "9001")
+    for _ in range(2):
+        b.offer()
+        slow = b.poll("9000")
+        b.advance(150)
+        b.answer(b.poll("9001"))
+        b.answer(slow)
+    assert b.router.report()["workers"]["9000"]["state"] == "slow"
+    b.offer()
+    b.answer(b.poll("9000"))
+    assert b.router.report()["workers"]["9000"]["state"] == "ok"
+
+
+def test_auto_lateness_follows_the_service_time_within_bounds(bench):
+    b = bench(late_after_ms="auto", deadline_ms=2000)
+    assert b.router.report()["late_after_ms"] == 200  # cold
+    for _ in range(64):
+        b.offer()
+        job = b.poll("9000")
+        b.advance(15)
+        b.answer(job)
+    assert b.router.report()["late_after_ms"] == pytest.approx(45)
+    for _ in range(600):
+        b.offer()
+        job = b.poll("9000")
+        b.answer(job)
+    assert b.router.report()["late_after_ms"] == 20  # never less
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"format": 2}, "format"),
+        ({"queries": 9}, "queries=9"),
+        ({"mode": "psychic"}, "PSYCHIC"),
+        ({"quorum": 0}, "quorum"),
+    ],
+)
+def test_a_wrong_plan_is_refused_by_key(core, change, words):
+    from conftest import plan_json
+
+    with pytest.raises(Exception, match=words):
+        core.Plan.parse(plan_json(**change))
