@@ -13,143 +13,45 @@ from __future__ import annotations
 import atexit
 import json
 import os
-import random
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
-from contextlib import ExitStack
-from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
-from string import Template
 from types import TracebackType
 
 import httpx
 import psutil
 
 from approxifer_torchserve.serving.jar import find_java, model_server_jar, plugin_jar
+from approxifer_torchserve.serving.options import (
+    DEFAULT_VMARGS,
+    Ports,
+    ServerOptions,
+    render_config,
+)
+
+__all__ = [
+    "DEFAULT_VMARGS",
+    "LaunchError",
+    "Ports",
+    "ServerOptions",
+    "TorchServe",
+    "end_workers",
+    "is_worker",
+    "worker_processes",
+]
 
 MAIN_CLASS = "org.pytorch.serve.ModelServer"
 WORKER_SCRIPT = "model_service_worker.py"
-# Frozen workers' callbacks sit in the common pool; with one thread per core two of them hang it.
-DEFAULT_VMARGS = "-Djava.util.concurrent.ForkJoinPool.common.parallelism=32"
 # A UNIX socket's path holds 107 bytes; TorchServe appends "/.ts.sock.<port>" to TEMP.
 MAX_TEMP_PATH = 80
 
 
 class LaunchError(RuntimeError):
     """TorchServe did not start or did not stay; the message ends with the tail of its log."""
-
-
-@dataclass(frozen=True)
-class Ports:
-    """The ports of one server; the defaults are TorchServe's own.
-
-    ``worker`` is the first of a range: each worker takes the next one.
-    """
-
-    inference: int = 8080
-    management: int = 8081
-    metrics: int = 8082
-    grpc_inference: int = 7070
-    grpc_management: int = 7071
-    worker: int = 9000
-
-    @classmethod
-    def free(cls) -> Ports:
-        """Return ports that nothing listens on now (another process may still be faster)."""
-        with ExitStack() as stack:
-            found = []
-            for _ in range(5):
-                listener = stack.enter_context(socket.socket())
-                listener.bind(("127.0.0.1", 0))
-                found.append(int(listener.getsockname()[1]))
-        # Below the ephemeral range, so that no outgoing connection takes a worker's port.
-        return cls(*found, worker=random.randrange(10_000, 30_000, 200))
-
-
-@dataclass(frozen=True)
-class ServerOptions:
-    """What the templates in ``archives/`` leave open.
-
-    Attributes:
-        plugin: Load our plugin; False gives plain TorchServe under the same settings.
-        load_models: Archives to load at start: names in the store, "all", or "none".
-        disable_token_authorization: Let any local user call the APIs without a token.
-        enable_model_api: Allow registration and removal over the Management API.
-        host: Address that every listener binds; loopback unless the network is trusted.
-        allowed_urls: Regular expression for archive URLs; names in the store are always allowed.
-        job_queue_size: Jobs waiting per model before TorchServe answers 503.
-        max_request_size: Bytes of the largest request body.
-        response_timeout: Seconds after which a frozen worker is restarted.
-        startup_timeout: Seconds a worker may take to load its model.
-        netty_threads: Threads of the frontend; 0 lets TorchServe choose.
-        metrics_mode: "prometheus", "log" or "legacy".
-        system_metrics: Start a Python process every minute that measures the machine.
-        threads_per_worker: OMP_NUM_THREADS and its kin for each worker.
-        vmargs: Arguments for the JVM, separated by spaces.
-        plugins_path: Folder with the plugin's jar; None takes the installed package's.
-    """
-
-    plugin: bool = True
-    load_models: str = "none"
-    disable_token_authorization: bool = False
-    enable_model_api: bool = True
-    host: str = "127.0.0.1"
-    allowed_urls: str = "http(s)?://127\\.0\\.0\\.1.*"
-    job_queue_size: int = 1000
-    max_request_size: int = 65_535_000
-    response_timeout: int = 30
-    startup_timeout: int = 120
-    netty_threads: int = 0
-    metrics_mode: str = "prometheus"
-    system_metrics: bool = False
-    threads_per_worker: int = 1
-    vmargs: str = DEFAULT_VMARGS
-    plugins_path: Path | None = None
-    environment: Mapping[str, str] = field(default_factory=dict)
-
-
-def render_config(options: ServerOptions, ports: Ports, model_store: Path) -> str:
-    """Fill in the ``config.properties`` template.
-
-    Args:
-        options: Everything but ports and folders.
-        ports: Where the server listens.
-        model_store: Folder of archives.
-
-    Returns:
-        The file's text.
-    """
-    values = {
-        "host": options.host,
-        "inference_port": ports.inference,
-        "management_port": ports.management,
-        "metrics_port": ports.metrics,
-        "grpc_inference_port": ports.grpc_inference,
-        "grpc_management_port": ports.grpc_management,
-        "worker_port": ports.worker,
-        "model_store": model_store,
-        # Java's properties format eats one level of backslashes.
-        "allowed_urls": options.allowed_urls.replace("\\", "\\\\"),
-        "load_models": "" if options.load_models == "none" else options.load_models,
-        "enable_model_api": str(options.enable_model_api).lower(),
-        "disable_token_authorization": str(options.disable_token_authorization).lower(),
-        "job_queue_size": options.job_queue_size,
-        "max_request_size": options.max_request_size,
-        "response_timeout": options.response_timeout,
-        "startup_timeout": options.startup_timeout,
-        "netty_threads": options.netty_threads,
-        "metrics_mode": options.metrics_mode,
-        "disable_system_metrics": str(not options.system_metrics).lower(),
-        "vmargs": options.vmargs,
-    }
-    template = files("approxifer_torchserve.archives").joinpath("config.properties").read_text()
-    return Template(template).substitute(values)
 
 
 class TorchServe:

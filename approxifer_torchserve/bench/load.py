@@ -1,0 +1,185 @@
+"""Open-loop load: requests leave at times drawn beforehand, however late the answers are.
+
+A closed loop would wait for a slow answer and so send fewer requests just when it matters; here
+each latency is counted from the moment the request was *due*, so a stalled server cannot hide.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import httpx
+
+OUTCOME_HEADER = "x-approxifer-outcome"
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One request's body and what a right answer says.
+
+    Attributes:
+        index: Its number, for reports.
+        body: The bytes to post.
+        label: The true class.
+    """
+
+    index: int
+    body: bytes
+    label: int
+
+
+@dataclass(frozen=True)
+class Record:
+    """What became of one request.
+
+    Attributes:
+        due_s: When it was to leave, in seconds from the slice's start.
+        latency_s: From then until the whole answer was there (or the failure was known).
+        status: HTTP status; 0 where there was no answer.
+        outcome: "exact", "hedged", "reconstructed", "failed", or "plain" (no plugin).
+        predicted: The class in the answer; None where there is none.
+        label: The true class.
+        sample: Index of the sample.
+        detail: What went wrong, for failures.
+        phase: Filled in by the schedule.
+        server: Filled in by the schedule.
+        turn: Which alternation it belongs to; filled in by the schedule.
+    """
+
+    due_s: float
+    latency_s: float
+    status: int
+    outcome: str
+    predicted: int | None
+    label: int
+    sample: int
+    detail: str = ""
+    phase: str = ""
+    server: str = ""
+    turn: int = 0
+
+    def within(self, phase: str, server: str, turn: int) -> Record:
+        """Return this record with its place in the schedule."""
+        return replace(self, phase=phase, server=server, turn=turn)
+
+
+def arrival_times(rate: float, seconds: float, seed: int) -> list[float]:
+    """Draw a Poisson process.
+
+    Args:
+        rate: Requests per second.
+        seconds: Length.
+        seed: The same seed gives the same times.
+
+    Returns:
+        Increasing times in 0..seconds.
+
+    Raises:
+        ValueError: ``rate`` or ``seconds`` is not above 0.
+    """
+    if rate <= 0:
+        raise ValueError(f"rate: expected requests per second above 0, got {rate}")
+    if seconds <= 0:
+        raise ValueError(f"seconds: expected more than 0, got {seconds}")
+    draw = random.Random(seed)
+    times, now = [], draw.expovariate(rate)
+    while now < seconds:
+        times.append(now)
+        now += draw.expovariate(rate)
+    return times
+
+
+def new_client(connections: int = 256, timeout_s: float = 30.0) -> httpx.AsyncClient:
+    """Return a pooled client; one per slice, opened in the loop that uses it."""
+    limits = httpx.Limits(max_connections=connections, max_keepalive_connections=connections)
+    return httpx.AsyncClient(limits=limits, timeout=timeout_s)
+
+
+async def send(client: httpx.AsyncClient, url: str, sample: Sample, due: float) -> Record:
+    """Post one sample and record what came.
+
+    Args:
+        client: The pooled client.
+        url: Where to.
+        sample: What.
+        due: ``time.perf_counter()`` at which it was to leave.
+    """
+    status, outcome, predicted, detail = 0, "failed", None, ""
+    try:
+        reply = await client.post(url, content=sample.body, headers={"content-type": "image/png"})
+        status = reply.status_code
+        if status == 200:
+            outcome = reply.headers.get(OUTCOME_HEADER, "plain")
+            predicted = int(reply.json()["class"])
+        else:
+            detail = reply.text[:200]
+    except (httpx.HTTPError, ValueError, KeyError, TypeError) as error:
+        outcome, detail = "failed", f"{type(error).__name__}: {error}"
+    latency = time.perf_counter() - due
+    return Record(0.0, latency, status, outcome, predicted, sample.label, sample.index, detail)
+
+
+async def open_loop(
+    url: str, samples: Sequence[Sample], rate: float, seconds: float, seed: int
+) -> list[Record]:
+    """Send samples at Poisson times and wait for every answer.
+
+    Args:
+        url: The model's prediction URL.
+        samples: Drawn from with replacement.
+        rate: Requests per second.
+        seconds: How long requests are sent.
+        seed: Of times and samples.
+
+    Returns:
+        One record per request, in order of sending.
+    """
+    draw = random.Random(seed + 1)
+    times = arrival_times(rate, seconds, seed)
+    tasks: list[asyncio.Task[Record]] = []
+    async with new_client() as client:
+        start = time.perf_counter()
+        for at in times:
+            await asyncio.sleep(max(0.0, start + at - time.perf_counter()))
+            tasks.append(asyncio.create_task(send(client, url, draw.choice(samples), start + at)))
+        records = await asyncio.gather(*tasks)
+    return [replace(record, due_s=at) for at, record in zip(times, records, strict=True)]
+
+
+async def closed_loop(
+    url: str, samples: Sequence[Sample], clients: int, seconds: float
+) -> tuple[float, int]:
+    """Measure capacity: each client sends its next request when the last is answered.
+
+    Args:
+        url: The model's prediction URL.
+        samples: Sent in turn.
+        clients: How many requests are under way at once.
+        seconds: How long.
+
+    Returns:
+        Answers per second with status 200, and how many failed.
+    """
+    done, failed = 0, 0
+    async with new_client() as client:
+        start = time.perf_counter()
+
+        async def loop(first: int) -> None:
+            nonlocal done, failed
+            turn = first
+            while time.perf_counter() - start < seconds:
+                sample = samples[turn % len(samples)]
+                record = await send(client, url, sample, time.perf_counter())
+                if record.status == 200:
+                    done += 1
+                else:
+                    failed += 1
+                turn += clients
+
+        await asyncio.gather(*(loop(first) for first in range(clients)))
+        passed = time.perf_counter() - start
+    return done / passed, failed

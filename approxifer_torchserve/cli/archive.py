@@ -1,0 +1,211 @@
+"""``approxifer archive``: one coded .mar from a model."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+import yaml
+from rich.table import Table
+
+from approxifer_torchserve.cli.output import Json, console, fail, print_json, told_failures
+
+if TYPE_CHECKING:
+    from approxifer_torchserve.serving.archive import ArchiveReport
+
+PARTS, CODE, RESULT = "The model, as torch-model-archiver takes it", "The code", "The result"
+
+
+def run(
+    mar: Annotated[
+        Path | None,
+        typer.Option(help="An existing archive to wrap, instead of parts.", rich_help_panel=PARTS),
+    ] = None,
+    model_name: Annotated[str | None, typer.Option(rich_help_panel=PARTS)] = None,
+    version: Annotated[str | None, typer.Option("--version", "-v", rich_help_panel=PARTS)] = None,
+    model_file: Annotated[
+        Path | None, typer.Option(help="The model's class.", rich_help_panel=PARTS)
+    ] = None,
+    serialized_file: Annotated[
+        Path | None, typer.Option(help="Its weights.", rich_help_panel=PARTS)
+    ] = None,
+    handler: Annotated[
+        str | None,
+        typer.Option(
+            help="Your handler's file, or one of TorchServe's by name.", rich_help_panel=PARTS
+        ),
+    ] = None,
+    extra_files: Annotated[
+        str | None, typer.Option(help="More files, separated by commas.", rich_help_panel=PARTS)
+    ] = None,
+    requirements_file: Annotated[Path | None, typer.Option(rich_help_panel=PARTS)] = None,
+    config_file: Annotated[
+        Path | None, typer.Option(help="Your model-config.yaml.", rich_help_panel=PARTS)
+    ] = None,
+    queries: Annotated[
+        int | None, typer.Option("--queries", "-k", min=1, help="K: queries per group [8].",
+                                 rich_help_panel=CODE)
+    ] = None,
+    stragglers: Annotated[
+        int | None, typer.Option("--stragglers", "-s", min=0, help="S: answers that may miss [1].",
+                                 rich_help_panel=CODE)
+    ] = None,
+    code: Annotated[
+        str | None, typer.Option(help="A code by name: see approxifer codes [approxifer].",
+                                 rich_help_panel=CODE)
+    ] = None,
+    option: Annotated[
+        list[str] | None, typer.Option(help="An option of the code, as key=value.",
+                                       rich_help_panel=CODE)
+    ] = None,
+    policy: Annotated[
+        list[str] | None, typer.Option(help="A setting of the policy, such as late_after_ms=100.",
+                                       rich_help_panel=CODE)
+    ] = None,
+    disabled: Annotated[
+        bool, typer.Option("--disabled", help="A twin served plainly.", rich_help_panel=CODE)
+    ] = False,
+    report: Annotated[
+        Path | None, typer.Option(help="Accuracy report that may allow reconstruction.",
+                                  rich_help_panel=CODE)
+    ] = None,
+    sample: Annotated[
+        Path | None, typer.Option(help="A request's body to try the wrapped handler on.",
+                                  rich_help_panel=RESULT)
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="The archive to write.",
+                                  rich_help_panel=RESULT)
+    ] = None,
+    export_path: Annotated[
+        Path, typer.Option(help="Its folder, where --output is not given.", rich_help_panel=RESULT)
+    ] = Path("."),
+    archive_format: Annotated[
+        str, typer.Option(help="default (.mar), tgz or no-archive.", rich_help_panel=RESULT)
+    ] = "default",
+    force: Annotated[
+        bool, typer.Option("--force", "-f", help="Replace what is there.", rich_help_panel=RESULT)
+    ] = False,
+    rewrap: Annotated[
+        bool, typer.Option("--rewrap", help="--mar is coded already: wrap it anew.",
+                           rich_help_panel=RESULT)
+    ] = False,
+    as_json: Json = False,
+) -> None:  # fmt: skip
+    """Wrap a model into one coded archive; your handler stays as it is.
+
+    From an archive you have:
+
+      approxifer archive --mar resnet.mar --queries 8 --stragglers 1 --output store/resnet.mar
+
+    From parts, with a request to try it on:
+
+      approxifer archive --model-name digits --model-file model.py --serialized-file digits.pt
+      --handler digits_handler.py --sample seven.png --export-path store
+
+    With classic ApproxIFER instead of the systematic one:
+
+      approxifer archive --mar resnet.mar --option systematic=false --option nodes=authors
+    """
+    if (mar is None) == (model_name is None or handler is None):
+        raise typer.BadParameter(
+            "give either --mar, or --model-name and --handler with the model's files",
+            param_hint="--mar",
+        )
+    if output is not None and archive_format != "default":
+        raise typer.BadParameter("goes with the default format only", param_hint="--output")
+    if output is not None and output.exists() and not force:
+        raise fail(f"{output} is there already; --force replaces it")
+    chosen = {
+        "name": code, "queries": queries, "stragglers": stragglers, **_pairs(option, "--option")
+    }  # fmt: skip
+    settings: dict[str, Any] = {
+        "code": {key: value for key, value in chosen.items() if value is not None},
+        "policy": _pairs(policy, "--policy"),
+    }
+    settings = {key: value for key, value in settings.items() if value}
+    if disabled:
+        settings["enabled"] = False
+
+    from approxifer_torchserve.serving.archive import wrap_archive
+
+    with told_failures():
+        folder = export_path if output is None else output.parent
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".approxifer-", dir=folder) as made:
+            result = wrap_archive(
+                mar,
+                export_path=folder if output is None else Path(made),
+                model_name=model_name,
+                handler=handler,
+                model_file=model_file,
+                serialized_file=serialized_file,
+                extra_files=[name for name in (extra_files or "").split(",") if name],
+                requirements_file=requirements_file,
+                config_file=config_file,
+                version=version,
+                approxifer=settings,
+                report=report,
+                sample=sample,
+                archive_format=archive_format,
+                force=force,
+                rewrap=rewrap,
+            )
+            if output is not None:
+                result = _moved(result, output)
+    if as_json:
+        print_json(json.loads(result.model_dump_json()))
+        return
+    show(result)
+
+
+def _pairs(given: list[str] | None, option: str) -> dict[str, Any]:
+    """Read key=value options; values are YAML: numbers, booleans and lists are what they seem."""
+    pairs = {}
+    for text in given or []:
+        key, equals, value = text.partition("=")
+        if not key or not equals:
+            raise typer.BadParameter(f"expected key=value, got {text!r}", param_hint=option)
+        try:
+            pairs[key] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise typer.BadParameter(f"{key}: {error}", param_hint=option) from error
+    return pairs
+
+
+def _moved(result: ArchiveReport, output: Path) -> ArchiveReport:
+    os.replace(result.path, output)
+    command = result.register_command.replace(f"url={result.path.name}", f"url={output.name}")
+    return result.model_copy(update={"path": output, "register_command": command})
+
+
+def show(result: ArchiveReport) -> None:
+    """Print what was made and how to use it."""
+    plan = result.plan
+    table = Table(show_header=False, box=None)
+    table.add_row("archive", str(result.path))
+    table.add_row("model", result.model_name)
+    table.add_row(
+        "mode", f"{result.mode}: K = {plan['queries']}, {plan['num_workers']} coded queries"
+    )
+    table.add_row("hedge", "yes" if plan["policy"]["hedge"] else "no")
+    reconstructs = plan["policy"]["reconstruct"]
+    why = plan["policy"].get("reconstruct_reason")
+    table.add_row("reconstruct", "yes" if reconstructs else f"no: {why}")
+    for key, value in result.capability.model_dump().items():
+        if isinstance(value, (list, tuple)) and value:
+            table.add_row(key, "; ".join(map(str, value)))
+    if result.sample is not None:
+        table.add_row("sample", result.sample.model_dump_json())
+    for warning in result.warnings:
+        table.add_row("[yellow]warning[/]", warning)
+    console.print(table)
+    console.print("\nthe same with TorchServe's own tool, on the unpacked files:", style="dim")
+    console.print(result.archiver_command, soft_wrap=True, markup=False)
+    console.print("\nserve it (the file must lie in the server's model store):", style="dim")
+    console.print(result.register_command, soft_wrap=True, markup=False)
+    console.print(f"approxifer deploy {result.path.name}", soft_wrap=True, markup=False)

@@ -1,0 +1,66 @@
+"""What every command does alike: JSON or a table, errors on stderr, exit codes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+# highlight=False: numbers in colours of their own make tables harder to read.
+console = Console(highlight=False)
+errors = Console(stderr=True, highlight=False)
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
+Management = Annotated[
+    str,
+    typer.Option(
+        help="Base URL of the Management API.",
+        envvar="APPROXIFER_MANAGEMENT",
+        rich_help_panel="Server",
+    ),
+]
+Token = Annotated[
+    str | None,
+    typer.Option(
+        help="Token, where the server asks for one (see key_file.json in its folder).",
+        envvar="APPROXIFER_TOKEN",
+        rich_help_panel="Server",
+    ),
+]
+DEFAULT_MANAGEMENT = "http://127.0.0.1:8081"
+DEFAULT_INFERENCE = "http://127.0.0.1:8080"
+
+
+def print_json(value: Any) -> None:
+    """Print a value as JSON, plain also on a terminal."""
+    typer.echo(json.dumps(value, indent=2, default=str))
+
+
+def fail(message: str) -> typer.Exit:
+    """Print why a command failed and return what to raise for exit code 1."""
+    errors.print(f"[bold red]error:[/] {_escaped(message)}")
+    return typer.Exit(1)
+
+
+def _escaped(text: str) -> str:
+    return text.replace("[", "\\[")
+
+
+@contextmanager
+def told_failures() -> Iterator[None]:
+    """Turn the errors that a user can act on into one message and exit code 1.
+
+    What is left (a bug) keeps its traceback.
+    """
+    from approxifer_torchserve.serving.cluster import ClusterError
+    from approxifer_torchserve.serving.jar import JavaNotFoundError
+    from approxifer_torchserve.serving.launcher import LaunchError
+
+    try:
+        yield
+    except (ClusterError, JavaNotFoundError, LaunchError, OSError, ValueError) as error:
+        raise fail(str(error)) from error
