@@ -29,11 +29,9 @@ def jvm(tmp_path_factory):
     server_jar = Path(ts.__file__).parent / "frontend" / "model-server.jar"
     classes = tmp_path_factory.mktemp("classes")
     sources = [str(path) for path in (ROOT / "plugin" / "src").rglob("*.java")]
-    subprocess.run(
-        [_javac(), "--release", "17", "-proc:none", "-Xlint:all", "-Werror"]
-        + ["-cp", str(server_jar), "-d", str(classes), *sources],
-        check=True,
-    )
+    options = ["--release", "17", "-proc:none", "-Xlint:all", "-Werror"]
+    paths = ["-cp", str(server_jar), "-d", str(classes)]
+    subprocess.run([_javac(), *options, *paths, *sources], check=True)
     jpype.startJVM(classpath=[str(classes), str(server_jar)], convertStrings=True)
     return jpype.JPackage("org").approxifer.torchserve
 
@@ -193,7 +191,7 @@ class FakeClient:
                 return me.hung_up
 
             @JOverride
-            def expiresAtMillis(self):
+            def expiresAtMillis(self):  # noqa: N802
                 return expires
 
             @JOverride
