@@ -123,3 +123,17 @@ def test_uncoded_passes_through_and_raises_on_any_erasure():
     for argument in ("stragglers", "byzantine"):
         with pytest.raises(ValueError, match=f"{argument} must be 0"):
             make_code("uncoded", **{"queries": 4, "stragglers": 0, argument: 1})
+
+
+def test_half_of_the_copies_is_no_majority():
+    code = replication(1, 1, 1)
+    everything = torch.ones(4, dtype=torch.bool)
+    assert code.locate(torch.tensor([[1.0], [1.0], [2.0], [2.0]]), everything).all()
+
+
+def test_a_lone_copy_is_not_believed_where_workers_may_lie():
+    code = replication(2, 1, 1)
+    available = torch.tensor([True, True, False, True, False, False, False, False])
+    assert code.recoverable(available).tolist() == [False, True]
+    with pytest.raises(NotRecoverableError, match=r"queries \[0\]"):
+        code.decode(torch.zeros(8, 2), available)
