@@ -44,6 +44,7 @@ class SelfTest:
             model["modelName"], str(model_dir), model["handler"], None, 1, None, True, metrics
         )
         self.service.set_cl_socket(None)
+        self.wrapper = self.service._entry_point.__self__
         self.body, self.content_type = body, content_type
         self.milliseconds: dict[str, float] = {}
 
@@ -80,7 +81,7 @@ class SelfTest:
         if reply.status >= 400:
             raise SystemExit(f"raw: the handler set status {reply.status}: {sections['answer']!r}")
         found: dict[str, Any] = {
-            "staged": bool(self.plan["worker"]["staged"]),
+            "staged": self.wrapper.staged,
             "codable": False,
             "answer_bytes": len(sections["answer"]),
             "milliseconds": self.milliseconds,
@@ -93,6 +94,8 @@ class SelfTest:
     def _code(
         self, header: dict[str, Any], sections: dict[str, bytes], found: dict[str, Any]
     ) -> str | None:
+        if not self.wrapper.staged:
+            return "the handler's handle() is its own"
         if "queries" in header:
             return f"the sample is {header['queries']} queries"
         if "erasure" in header:
@@ -106,7 +109,7 @@ class SelfTest:
         job = {"size": len(members), "members": members}
         header, sections, _ = self.send({"kind": "encode", **job}, parameters)
         if header.get("alone"):
-            return "preprocess does not give one query of floating tensors: integer inputs, say"
+            return f"preprocess gives {self._query()}, which cannot be interpolated"
         found["query"] = _describe(sections["coded0"])
         answers = {}
         for i in range(self.plan["num_workers"]):
@@ -123,9 +126,19 @@ class SelfTest:
         self.send(lost, {**answers, "m0/body": parameters["m0/body"]})
         return None
 
+    def _query(self) -> str:
+        """Says what preprocess makes of the sample."""
+        request = messages.request("selftest", {"body": (self.content_type, self.body)})
+        value = self.wrapper.handler.preprocess([{"body": request["parameters"][0]["value"]}])
+        return ", ".join(_tensors(value)) or f"a {type(value).__name__}"
+
 
 def _describe(blob: bytes) -> list[str]:
-    tensors = trees.leaves(wire.decode(blob)) or []
+    return _tensors(wire.decode(blob))
+
+
+def _tensors(tree: Any) -> list[str]:
+    tensors = trees.leaves(tree) or []
     return [f"{list(t.shape)} {str(t.dtype).removeprefix('torch.')}" for t in tensors]
 
 

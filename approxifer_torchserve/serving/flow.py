@@ -19,7 +19,7 @@ logger = logging.getLogger(__name__)
 REFUSER = "preprocess"
 
 
-@dataclass
+@dataclass(eq=False)
 class Request:
     """One client's request, and what became of it.
 

@@ -71,9 +71,15 @@ class ApproxiferService:
     """What an archive's entry file subclasses: a handler as TorchServe loads it.
 
     Without the plugin, or with ``enabled: false``, it is the user's handler and nothing else.
+
+    Attributes:
+        handler: The user's handler object; None before ``initialize``, or if it is a function.
+        staged: Are its steps called one by one?
     """
 
     def __init__(self) -> None:
+        self.handler: Any | None = None
+        self.staged = False
         self._handle: Callable[[list[Any], Any], Any] | None = None
 
     def initialize(self, context: Any) -> None:
@@ -90,6 +96,7 @@ class ApproxiferService:
             share_threads(plan["worker"].get("workers") or plan["num_workers"])
             quieten()
         entry, handler = load_handler(plan["worker"]["handler"], context)
+        self.handler, self.staged = handler, is_staged(handler)
         plain = entry if envelope is None else envelope(entry).handle
         if not plan["enabled"]:
 
@@ -106,7 +113,7 @@ class ApproxiferService:
             host,
             entry,
             plain,
-            handler if is_staged(handler) else None,
+            handler if self.staged else None,
             faults,
         )
 

@@ -93,7 +93,7 @@ class Worker:
 def wrapped(tmp_path, handler="png_handler.py", envelope=None, extra=(), **options):
     """Archives a handler of ``models`` and loads the archive's entry."""
     report = wrap_archive(
-        handler=str(MODELS / handler) if handler.endswith(".py") else handler,
+        handler=str(MODELS / handler) if ".py" in handler else handler,
         model_name="model",
         export_path=tmp_path,
         archive_format="no-archive",
