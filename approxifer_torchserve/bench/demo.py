@@ -14,7 +14,7 @@ import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,14 +24,15 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 
 from approxifer_torchserve.bench import digits, page, report
 from approxifer_torchserve.bench.disturb import FaultFile, Victims
-from approxifer_torchserve.bench.load import Record, Sample, closed_loop
+from approxifer_torchserve.bench.load import Record, Sample, Target, closed_loop
 from approxifer_torchserve.bench.report import MedianRatio, PhaseResult
-from approxifer_torchserve.bench.schedule import Disturbance, Phase, Target, run_phase
+from approxifer_torchserve.bench.schedule import Disturbance, Phase, run_phase
 from approxifer_torchserve.serving.cluster import Cluster
 from approxifer_torchserve.serving.launcher import DEFAULT_VMARGS, ServerOptions, TorchServe
 
 MAX_UTILISATION = 0.30
 SLOW_S = 1.0
+LOG_WIDTH = 100
 MODEL, CLASSIC = "digits", "digits-classic"
 
 
@@ -99,7 +100,8 @@ class Side:
 
     def target(self, model: str = MODEL) -> Target:
         """Return where to send requests for a model."""
-        return Target(self.name, f"{self.server.inference}/predictions/{model}")
+        url = f"{self.server.inference}/predictions/{model}"
+        return Target(self.name, url, self.server.token("inference"))
 
 
 class Demo:
@@ -167,6 +169,9 @@ def run_demo(
     """
     size = QUICK if quick else FULL
     console = console or Console(stderr=True, highlight=False)
+    if not console.is_terminal:
+        # A log has no width of its own; the table should not be cut to 80 columns there.
+        console.width = max(console.width, LOG_WIDTH)
     begun = time.monotonic()
     bar = Progress(
         TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), console=console
@@ -240,7 +245,7 @@ def _measure(demo: Demo, sides: dict[str, Side], model: digits.Digits) -> list[C
 
     label = f"One worker of each server sleeps {SLOW_S:g} s at every job."
     slow = demo.run_phase(
-        size.phase("slow worker", label, slower), both, samples,
+        size.phase("slow", label, slower), both, samples,
         lambda name: sides[name].victims.slow_down(SLOW_S),
     )  # fmt: skip
     for side in sides.values():
@@ -249,7 +254,7 @@ def _measure(demo: Demo, sides: dict[str, Side], model: digits.Digits) -> list[C
 
     label = "One worker is ended with kill -9 in the middle of every slice, under load."
     killed = demo.run_phase(
-        size.phase("killed worker", label, slower), both, samples,
+        size.phase("killed", label, slower), both, samples,
         lambda name: sides[name].victims.kill_one(0.4 * size.slice_s),
     )  # fmt: skip
     demo.facts["killed"] = {name: side.victims.killed for name, side in sides.items()}
@@ -273,20 +278,20 @@ def _classic(demo: Demo, sides: dict[str, Side], samples: tuple[Sample, ...]) ->
     sides["plain"].server.stop()
     coded.cluster.unregister(MODEL)
     coded.cluster.register(f"{CLASSIC}.mar", name=CLASSIC, workers=size.workers)
-    target = replace(coded.target(CLASSIC), server="coded")
+    target = coded.target(CLASSIC)
     capacity = _capacity(size, target, samples)
     demo.facts["classic_capacity_per_s"] = capacity
     label = (
         "Classic ApproxIFER on the coded server: every query of a group is encoded, and every "
         "answer comes from a decode, so this is what its accuracy and its latency look like."
     )
-    demo.run_phase(size.phase("classic ApproxIFER", label, capacity), [target], samples)
+    demo.run_phase(size.phase("classic", label, capacity), [target], samples)
 
 
 def _capacity(size: Size, target: Target, samples: tuple[Sample, ...]) -> float:
     """Return answers per second under as many clients as two groups hold."""
     found, failed = asyncio.run(
-        closed_loop(target.url, samples, clients=2 * size.queries, seconds=size.capacity_s)
+        closed_loop(target, samples, clients=2 * size.queries, seconds=size.capacity_s)
     )
     if found == 0:
         raise OSError(f"{target.url} answered none of {failed} requests; see the server's logs")
@@ -296,12 +301,15 @@ def _capacity(size: Size, target: Target, samples: tuple[Sample, ...]) -> float:
 def _same_bytes(sides: dict[str, Side], samples: list[Sample]) -> Check:
     # One at a time, so that each batch holds one request on either server.
     differ = 0
+    targets = [side.target() for side in sides.values()]
     with httpx.Client(timeout=30) as client:
         for sample in samples:
-            bodies = {
-                client.post(side.target().url, content=sample.body).raise_for_status().content
-                for side in sides.values()
-            }
+            bodies = set()
+            for target in targets:
+                reply = client.post(target.url, content=sample.body, headers=target.headers)
+                if reply.status_code != 200:
+                    raise OSError(f"{target.url} answered {reply.status_code}: {reply.text[:300]}")
+                bodies.add(reply.content)
             differ += len(bodies) > 1
     says = f"{len(samples) - differ} of {len(samples)} are byte-identical"
     return Check("healthy answers equal plain TorchServe's", differ == 0, says)

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import httpx
+from httpx import AsyncClient
 
 OUTCOME_HEADER = "x-approxifer-outcome"
 
@@ -93,13 +94,33 @@ def arrival_times(rate: float, seconds: float, seed: int) -> list[float]:
     return times
 
 
-def new_client(connections: int = 256, timeout_s: float = 30.0) -> httpx.AsyncClient:
+@dataclass(frozen=True)
+class Target:
+    """One model on one server.
+
+    Attributes:
+        server: Name in reports: "coded" or "plain".
+        url: The prediction URL.
+        token: Inference token; None where the server asks for none.
+    """
+
+    server: str
+    url: str
+    token: str | None = None
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """What each request carries."""
+        return {"Authorization": f"Bearer {self.token}"} if self.token else {}
+
+
+def new_client(target: Target, connections: int = 256, timeout_s: float = 30.0) -> AsyncClient:
     """Return a pooled client; one per slice, opened in the loop that uses it."""
     limits = httpx.Limits(max_connections=connections, max_keepalive_connections=connections)
-    return httpx.AsyncClient(limits=limits, timeout=timeout_s)
+    return AsyncClient(limits=limits, timeout=timeout_s, headers=target.headers)
 
 
-async def send(client: httpx.AsyncClient, url: str, sample: Sample, due: float) -> Record:
+async def send(client: AsyncClient, url: str, sample: Sample, due: float) -> Record:
     """Post one sample and record what came.
 
     Args:
@@ -124,12 +145,12 @@ async def send(client: httpx.AsyncClient, url: str, sample: Sample, due: float) 
 
 
 async def open_loop(
-    url: str, samples: Sequence[Sample], rate: float, seconds: float, seed: int
+    target: Target, samples: Sequence[Sample], rate: float, seconds: float, seed: int
 ) -> list[Record]:
     """Send samples at Poisson times and wait for every answer.
 
     Args:
-        url: The model's prediction URL.
+        target: Where to.
         samples: Drawn from with replacement.
         rate: Requests per second.
         seconds: How long requests are sent.
@@ -141,22 +162,24 @@ async def open_loop(
     draw = random.Random(seed + 1)
     times = arrival_times(rate, seconds, seed)
     tasks: list[asyncio.Task[Record]] = []
-    async with new_client() as client:
+    async with new_client(target) as client:
         start = time.perf_counter()
         for at in times:
             await asyncio.sleep(max(0.0, start + at - time.perf_counter()))
-            tasks.append(asyncio.create_task(send(client, url, draw.choice(samples), start + at)))
+            tasks.append(
+                asyncio.create_task(send(client, target.url, draw.choice(samples), start + at))
+            )
         records = await asyncio.gather(*tasks)
     return [replace(record, due_s=at) for at, record in zip(times, records, strict=True)]
 
 
 async def closed_loop(
-    url: str, samples: Sequence[Sample], clients: int, seconds: float
+    target: Target, samples: Sequence[Sample], clients: int, seconds: float
 ) -> tuple[float, int]:
     """Measure capacity: each client sends its next request when the last is answered.
 
     Args:
-        url: The model's prediction URL.
+        target: Where to.
         samples: Sent in turn.
         clients: How many requests are under way at once.
         seconds: How long.
@@ -165,7 +188,7 @@ async def closed_loop(
         Answers per second with status 200, and how many failed.
     """
     done, failed = 0, 0
-    async with new_client() as client:
+    async with new_client(target) as client:
         start = time.perf_counter()
 
         async def loop(first: int) -> None:
@@ -173,7 +196,7 @@ async def closed_loop(
             turn = first
             while time.perf_counter() - start < seconds:
                 sample = samples[turn % len(samples)]
-                record = await send(client, url, sample, time.perf_counter())
+                record = await send(client, target.url, sample, time.perf_counter())
                 if record.status == 200:
                     done += 1
                 else:

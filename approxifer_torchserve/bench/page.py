@@ -35,7 +35,12 @@ def plot(path: Path, results: Sequence[PhaseResult], records: Sequence[Record]) 
         records: All requests.
     """
     figure, axes = plt.subplots(
-        1, len(results), figsize=(4.2 * len(results), 3.8), sharey=True, squeeze=False
+        1,
+        len(results),
+        figsize=(4 * len(results), 3.8),
+        sharex=True,
+        sharey=True,
+        squeeze=False,
     )
     for axis, result in zip(axes[0], results, strict=True):
         mine = [record for record in records if record.phase == result.phase.name]
@@ -44,6 +49,7 @@ def plot(path: Path, results: Sequence[PhaseResult], records: Sequence[Record]) 
             longer = [1 - done / len(times) for done in range(len(times))]
             axis.step(times, longer, where="post", label=server, color=COLOURS.get(server))
         axis.set(xscale="log", yscale="log", xlabel="latency, ms", title=result.phase.name)
+        axis.xaxis.set_major_formatter("{x:g}")
         axis.grid(which="both", alpha=0.25)
         axis.legend()
     axes[0][0].set_ylabel("share of requests that took longer")

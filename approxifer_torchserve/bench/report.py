@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from rich import box
 from rich.table import Table
 
 from approxifer_torchserve.bench.load import Record
@@ -124,14 +125,19 @@ def median_ratio(result: PhaseResult) -> MedianRatio | None:
 
 def table(results: Sequence[PhaseResult]) -> Table:
     """Draw the figures for a terminal."""
-    drawn = Table(title="latency in ms, counted from when a request was due", title_justify="left")
+    drawn = Table(
+        title="latency in ms, counted from when a request was due",
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+    )
     for name in ("phase", "server"):
         drawn.add_column(name, no_wrap=True)
     for name in (
-        "requests", "p50", "p99", "max", "exact", "hedged", "reconstr.", "failed", "accuracy",
-        "of reconstr.",
+        "requests", "p50", "p99", "max", "exact", "hedged", "decoded", "failed", "accuracy",
+        "of decoded",
     ):  # fmt: skip
-        drawn.add_column(name, justify="right")
+        drawn.add_column(name, justify="right", no_wrap=True)
     for result in results:
         for summary in result.summaries:
             drawn.add_row(*row(result, summary))

@@ -6,21 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from approxifer_torchserve.bench.load import Record, Sample, open_loop
-
-
-@dataclass(frozen=True)
-class Target:
-    """One model on one server.
-
-    Attributes:
-        server: Name in reports: "coded" or "plain".
-        url: The prediction URL.
-    """
-
-    server: str
-    url: str
-
+from approxifer_torchserve.bench.load import Record, Sample, Target, open_loop
 
 # Called with the server's name when its slice starts; runs beside the load.
 Disturbance = Callable[[str], Awaitable[None]]
@@ -88,7 +74,7 @@ async def _slice(
     disturb: Disturbance | None,
 ) -> list[Record]:
     fault = None if disturb is None else asyncio.create_task(_run(disturb, target.server))
-    records = await open_loop(target.url, samples, phase.rate, phase.slice_s, seed)
+    records = await open_loop(target, samples, phase.rate, phase.slice_s, seed)
     if fault is not None:
         await fault
     return [record.within(phase.name, target.server, turn) for record in records]

@@ -72,7 +72,7 @@ class ServerOptions:
     disable_token_authorization: bool = False
     enable_model_api: bool = True
     host: str = "127.0.0.1"
-    allowed_urls: str = "http(s)?://127\\.0\\.0\\.1.*"
+    allowed_urls: str = "https?://127\\.0\\.0\\.1(:[0-9]+)?/.*"
     job_queue_size: int = 1000
     max_request_size: int = 65_535_000
     response_timeout: int = 30

@@ -1,0 +1,210 @@
+"""The bench's own arithmetic and its load: figures are only as good as these."""
+
+import asyncio
+import itertools
+import json
+import math
+import statistics
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from approxifer_torchserve.bench import page, report
+from approxifer_torchserve.bench.disturb import FaultFile
+from approxifer_torchserve.bench.load import (
+    Record,
+    Sample,
+    Target,
+    arrival_times,
+    closed_loop,
+    open_loop,
+)
+from approxifer_torchserve.bench.report import PhaseResult, median_ratio, quantile, summarise
+from approxifer_torchserve.bench.schedule import Phase, run_phase
+from approxifer_torchserve.faults import WorkerFaults
+
+SAMPLES = (Sample(0, b"3", 3), Sample(1, b"5", 5))
+
+
+class Classifier(BaseHTTPRequestHandler):
+    """Answers with the body as class, after a pause; says that every answer was hedged."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_POST(self):
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        with self.server.lock:
+            self.server.seen.append(dict(self.headers))
+            time.sleep(self.server.pause)
+        text = json.dumps({"class": int(body)}).encode()
+        self.send_response(self.server.status)
+        self.send_header("Content-Length", str(len(text)))
+        self.send_header("x-approxifer-outcome", "hedged")
+        self.end_headers()
+        self.wfile.write(text)
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def classifier():
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Classifier)
+    server.pause, server.status, server.lock, server.seen = 0.0, 200, threading.Lock(), []
+    server.url = f"http://127.0.0.1:{server.server_port}/predictions/digits"
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,))
+    thread.start()
+    yield server
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def record(latency_s, *, outcome="exact", right=True, turn=0, server="coded"):
+    return Record(0.0, latency_s, 200, outcome, 1 if right else 2, 1, 0, "", "p", server, turn)
+
+
+def test_arrivals_are_poisson_and_repeatable():
+    times = arrival_times(rate=200.0, seconds=50.0, seed=3)
+    assert times == arrival_times(200.0, 50.0, 3)
+    assert times != arrival_times(200.0, 50.0, 4)
+    assert times == sorted(times)
+    assert times[0] > 0
+    assert times[-1] < 50
+    # The count has standard deviation 100; gaps are exponential: deviation equals mean.
+    assert abs(len(times) - 10_000) < 500
+    gaps = [b - a for a, b in itertools.pairwise(times)]
+    assert statistics.stdev(gaps) == pytest.approx(statistics.mean(gaps), rel=0.05)
+
+
+@pytest.mark.parametrize(("rate", "seconds", "name"), [(0, 1, "rate"), (1, 0, "seconds")])
+def test_arrivals_name_the_bad_argument(rate, seconds, name):
+    with pytest.raises(ValueError, match=name):
+        arrival_times(rate, seconds, 0)
+
+
+def test_stalled_server_cannot_slow_the_load_down(classifier):
+    # One answer at a time, 50 ms each, at 40 per second: the queue grows, and so must latencies.
+    classifier.pause = 0.05
+    records = asyncio.run(open_loop(Target("coded", classifier.url), SAMPLES, 40.0, 1.0, seed=0))
+    assert len(records) == len(arrival_times(40.0, 1.0, 0))
+    served = len(records) * 0.05
+    assert max(r.latency_s for r in records) > 0.7 * (served - 1.0)
+    assert all(r.outcome == "hedged" and r.predicted == r.label for r in records)
+
+
+def test_failures_and_tokens(classifier):
+    classifier.status = 503
+    target = Target("coded", classifier.url, token="t")
+    records = asyncio.run(open_loop(target, SAMPLES, 50.0, 0.2, seed=0))
+    assert {(r.status, r.outcome, r.predicted) for r in records} == {(503, "failed", None)}
+    assert {headers["Authorization"] for headers in classifier.seen} == {"Bearer t"}
+    done, failed = asyncio.run(closed_loop(target, SAMPLES, clients=2, seconds=0.1))
+    assert done == 0
+    assert failed > 0
+
+
+def test_nobody_listening_is_a_failed_request_not_a_crash():
+    target = Target("coded", "http://127.0.0.1:9/x")
+    records = asyncio.run(open_loop(target, SAMPLES, 50.0, 0.1, seed=0))
+    assert {r.outcome for r in records} == {"failed"}
+    assert "Connect" in records[0].detail
+
+
+def test_capacity_counts_answers_per_second(classifier):
+    classifier.pause = 0.01
+    rate, failed = asyncio.run(
+        closed_loop(Target("coded", classifier.url), SAMPLES, clients=4, seconds=0.5)
+    )
+    assert failed == 0
+    assert 30 < rate <= 100
+
+
+def test_quantile_takes_a_value_that_occurred():
+    values = [float(i) for i in range(1, 101)]
+    assert quantile(values, 0.5) == 50
+    assert quantile(values, 0.99) == 99
+    assert quantile(values, 1.0) == 100
+    assert quantile([7.0], 0.99) == 7
+    assert math.isnan(quantile([], 0.5))
+
+
+def test_summary_counts_outcomes_and_takes_failures_for_wrong():
+    records = [
+        record(0.001),
+        record(0.002, outcome="hedged"),
+        record(0.003, outcome="reconstructed", right=False),
+        record(0.004, outcome="reconstructed"),
+        Record(0.0, 1.0, 500, "failed", None, 1, 0, "Worker died."),
+    ]
+    summary = summarise("coded", records)
+    assert (summary.exact, summary.hedged, summary.reconstructed, summary.failed) == (1, 1, 2, 1)
+    assert summary.accuracy == pytest.approx(3 / 5)
+    assert summary.accuracy_reconstructed == pytest.approx(0.5)
+    assert summary.max_ms == pytest.approx(1000)
+    assert summary.failures == ("500 Worker died.",)
+    assert summarise("coded", records[:1]).accuracy_reconstructed is None
+
+
+def test_ratio_compares_turn_by_turn():
+    phase = Phase("healthy", "", 1.0, 1.0, 3)
+    coded = [record(t, turn=i) for i, t in enumerate((0.011, 0.02, 0.09))]
+    plain = [record(0.01, turn=i, server="plain", outcome="plain") for i in range(3)]
+    ratio = median_ratio(PhaseResult.of(phase, coded + plain))
+    assert ratio.turns == pytest.approx((1.1, 2.0, 9.0))
+    assert (ratio.median, ratio.lowest, ratio.highest) == pytest.approx((2.0, 1.1, 9.0))
+    assert median_ratio(PhaseResult.of(phase, coded)) is None
+
+
+def test_servers_take_turns_and_get_the_same_requests(classifier):
+    targets = [Target(name, classifier.url) for name in ("coded", "plain")]
+    disturbed, ticks = [], []
+
+    async def disturb(server):
+        disturbed.append(server)
+
+    phase = Phase("p", "", rate=40.0, slice_s=0.1, turns=2)
+    records = run_phase(phase, targets, SAMPLES, 1, disturb=disturb, tick=ticks.append)
+    assert disturbed == ["coded", "plain", "plain", "coded"]
+    assert ticks == [0.1] * 4
+    sent = {
+        name: [(r.turn, r.due_s, r.sample) for r in records if r.server == name]
+        for name in ("coded", "plain")
+    }
+    assert sorted(sent["coded"]) == sorted(sent["plain"])
+
+
+def test_report_files_hold_every_figure(tmp_path):
+    phase = Phase("healthy", "All well.", 10.0, 1.0, 1)
+    records = [record(0.001), record(0.5), record(0.002, server="plain", outcome="plain")]
+    records = [r.within("healthy", r.server, 0) for r in records]
+    results = [PhaseResult.of(phase, records)]
+    facts = {
+        "workers": 3, "queries": 2, "stragglers": 1, "utilisation": 0.2,
+        "checks": [{"what": "<b>", "ok": True, "says": "fine"}],
+    }  # fmt: skip
+    found = report.as_json(results, **facts)
+    report.write(tmp_path, found, records)
+    page.plot(tmp_path / "latency.png", results, records)
+    page.write_page(tmp_path / "report.html", found, results)
+    told = json.loads((tmp_path / "report.json").read_text())
+    assert told["phases"][0]["servers"][0]["max_ms"] == pytest.approx(500)
+    assert told["versions"]["torchserve"] == "0.12.0"
+    assert len((tmp_path / "requests.csv").read_text().splitlines()) == 4
+    text = (tmp_path / "report.html").read_text()
+    assert "data:image/png;base64,iVBOR" in text
+    assert "&lt;b&gt;" in text
+
+
+def test_fault_file_is_what_workers_read(tmp_path):
+    faults = FaultFile(tmp_path / "faults.json")
+    slept = []
+    worker = WorkerFaults(faults.environment, pid=42, sleep=slept.append)
+    worker.apply()
+    faults.delay(42, 1.0)
+    worker.apply()
+    faults.clear()
+    worker.apply()
+    assert slept == [1.0]
