@@ -74,11 +74,13 @@ class Mates:
     """
 
     inputs: list[trees.Tree] = field(default_factory=list)
+    owners: list[Request] = field(default_factory=list)
     outputs: list[Any] = field(default_factory=list)
 
-    def add(self, query: trees.Tree) -> int:
-        """Adds a batch of one row; returns its place."""
+    def add(self, query: trees.Tree, owner: Request) -> int:
+        """Adds a batch of one row; returns its place. The owner is the job it came with."""
         self.inputs.append(query)
+        self.owners.append(owner)
         self.outputs.append(None)
         return len(self.inputs) - 1
 
@@ -160,6 +162,7 @@ class StagedFlow:
 
     def _infer_group(self, mates: Mates, group: list[int]) -> None:
         try:
+            self.enter([mates.owners[i] for i in group])
             joined = trees.join([mates.inputs[i] for i in group])
             output = self.handler.inference(joined)
             if trees.rows_of(output) != len(group):

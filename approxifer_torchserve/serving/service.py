@@ -283,11 +283,13 @@ class _Batch:
 
     def _parity(self, index: int, job: Job) -> None:
         coder = self._coder()
-        self.places[index] = self.mates.add(coder.parity(job, self._members(index, job)))
+        query = coder.parity(job, self._members(index, job))
+        self.places[index] = self.mates.add(query, self._request(index))
 
     def _coded(self, index: int, _: Job) -> None:
         blob = self.data[index].get("coded")
-        self.places[index] = self.mates.add(coded_query(blob, self._coder().flow))
+        query = coded_query(blob, self._coder().flow)
+        self.places[index] = self.mates.add(query, self._request(index))
 
     def _prediction(self, index: int, job: Job) -> None:
         prediction = reply_of(self.mates, self.places[index])

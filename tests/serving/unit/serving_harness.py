@@ -18,6 +18,7 @@ from approxifer_torchserve.serving import frame, messages
 from approxifer_torchserve.serving.archive import wrap_archive
 
 MODELS = Path(__file__).parent / "models"
+UNWRAPPED = TsModelLoader._load_default_envelope
 BINARY = "application/octet-stream"
 JSON = "application/json"
 
@@ -48,6 +49,7 @@ class Worker:
         # Each worker is a process of its own under TorchServe: nothing of an earlier one stays.
         for path in [*model_dir.glob("*.py"), *MODELS.glob("*.py")]:
             sys.modules.pop(path.stem, None)
+        TsModelLoader._load_default_envelope = UNWRAPPED
         sys.path.insert(0, str(model_dir))
         try:
             name = model_dir.name

@@ -46,7 +46,9 @@ class PngHandler(BaseHandler):
                 self.context.set_response_status(418, "I am a teapot", idx=i)
             if self.names[i] == "crash":
                 raise RuntimeError("postprocess cannot do this one")
-            self.context.set_response_header(i, "x-named", self.names[i])
-            self.context.set_response_content_type(i, "application/json")
+            # A list comes by KServe: plain TorchServe has one context row for all instances then.
+            if self.names[i] != "list":
+                self.context.set_response_header(i, "x-named", self.names[i])
+                self.context.set_response_content_type(i, "application/json")
             answers.append(json.dumps({"name": self.names[i], "scores": scores.tolist()}))
         return answers

@@ -17,7 +17,7 @@ class VectorHandler(BaseHandler):
         self.calls.append(("preprocess", len(data)))
         rows = [row.get("data") or row.get("body") for row in data]
         self.todo = [row.get("do") for row in rows]
-        for row, do in zip(rows, self.todo):
+        for row, do in zip(rows, self.todo, strict=True):
             if do == "name":
                 undefined  # noqa: B018, F821
             if do == "refuse":
@@ -48,7 +48,7 @@ class VectorHandler(BaseHandler):
         if "two" in self.todo:
             return [scores.tolist()]
         answers = []
-        for do, row, total in zip(self.todo, scores, extra["sum"]):
+        for do, row, total in zip(self.todo, scores, extra["sum"], strict=True):
             if do == "tensor":
                 answers.append(row.clone())
             elif do == "bytes":
