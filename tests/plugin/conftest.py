@@ -1,15 +1,13 @@
-"""A JVM in the test process with the plugin, compiled from its sources, and a clock we own."""
+"""A JVM in the test process with the plugin, compiled from its sources."""
 
-import json
 import os
 import shutil
-import struct
 import subprocess
 from pathlib import Path
 
 import jpype
 import pytest
-from jpype import JImplements, JOverride
+from router_bench import Bench
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -39,180 +37,6 @@ def jvm(tmp_path_factory):
 @pytest.fixture
 def core(jvm):
     return jvm.core
-
-
-def plan_json(**changes):
-    """A plan as `approxifer archive` writes it; keyword arguments change keys, policy's too."""
-    policy = {
-        "late_after_ms": 100,
-        "hedge": True,
-        "reconstruct": False,
-        "group_delay_ms": 5,
-        "deadline_ms": 2000,
-        "max_extra_load": 0.25,
-        "idempotent": True,
-    }
-    plan = {
-        "format": 1,
-        "mode": "uncoded",
-        "code": {"name": "test"},
-        "queries": 3,
-        "num_workers": 4,
-        "quorum": 3,
-        "copies": 1,
-        "systematic": [0, 1, 2, None],
-    }
-    for key, value in changes.items():
-        (policy if key in policy else plan)[key] = value
-    return json.dumps({**plan, "policy": policy})
-
-
-def frame(*, sections=(), **header):
-    """A worker's reply frame (docs/protocol.md); sections are (name, bytes)."""
-    header["sections"] = [[name, len(blob)] for name, blob in sections]
-    text = json.dumps(header).encode()
-    return b"AXF1" + struct.pack(">I", len(text)) + text + b"".join(b for _, b in sections)
-
-
-class Bench:
-    """A router with a fake clock, workers that are names, and clients that note their answers."""
-
-    def __init__(self, core, limit=100, **plan):
-        self.core = core
-        bench = self
-
-        @JImplements(core.Clock)
-        class FakeClock:
-            @JOverride
-            def nanos(self):
-                return bench.now
-
-            @JOverride
-            def millis(self):
-                return bench.now // 1_000_000
-
-        self.now = 10_000_000_000
-        self.clock = FakeClock()
-        self.timers = core.Timers(self.clock)
-        self.signer = core.Signer("k" * 64)
-        self.plan = core.Plan.parse(plan_json(**plan))
-        self.router = core.Router("m", self.plan, limit, self.signer, self.clock, self.timers)
-        self.workers = []
-
-    def advance(self, ms):
-        """Moves the clock in steps, running what falls due."""
-        end = self.now + int(ms * 1e6)
-        while self.now < end:
-            self.now = min(end, self.now + 1_000_000)
-            self.timers.runDue()
-
-    def live(self, *workers, registered=True):
-        self.workers = list(workers)
-        self.guard(registered)
-
-    def guard(self, registered=True):
-        ids = jpype.java.util.HashSet()
-        for worker in self.workers:
-            ids.add(worker)
-        self.router.guard(ids, registered)
-
-    def offer(self, body=b"body", headers=None, expires=2**62, **flags):
-        client = FakeClient(self.core, body, headers or {}, expires, **flags)
-        self.router.offer(client.proxy)
-        return client
-
-    def poll(self, worker):
-        return self.router.poll(worker)
-
-    def more(self, worker):
-        return self.router.more(worker)
-
-    def answer(self, job, body=b"42", prediction=None, **header):
-        sections = [] if "error" in header else [("answer", body)]
-        if prediction is not None:
-            sections.append(("prediction", prediction))
-        self.reply(job, sections, **header)
-
-    def reply(self, job, sections=(), **header):
-        self.raw_reply(job, frame(sections=sections, **header))
-
-    def raw_reply(self, job, body, status=200, content_type="text/plain"):
-        answer = self.core.Answer(jpype.JArray(jpype.JByte)(body), content_type, status, None, None)
-        self.router.answered(job, answer)
-
-    def die(self, job):
-        self.router.failed(job, 500, "Worker died.")
-
-    @property
-    def counters(self):
-        return dict(self.router.report()["counters"])
-
-    def job(self, assignment):
-        """The verified job header of what a worker was sent, and its parameters."""
-        payload = assignment.payload()
-        value = str(payload.getHeaders()["x-approxifer-job"])
-        _, _, text = value.split(" ", 2)
-        assert value == str(self.signer.header(payload.getRequestId(), text))
-        parameters = {str(p.getName()): bytes(p.getValue()) for p in payload.getParameters()}
-        return json.loads(text), parameters
-
-
-class FakeClient:
-    """A client of the router that records each reply it gets."""
-
-    def __init__(self, core, body, headers, expires, codable=True, framed=True):
-        messages = jpype.JPackage("org").pytorch.serve.util.messages
-        request = messages.RequestInput(f"request-{id(self)}")
-        for key, value in headers.items():
-            request.getHeaders().put(key, value)
-        request.addParameter(
-            messages.InputParameter("body", jpype.JArray(jpype.JByte)(body), "image/png")
-        )
-        self.replies = []
-        self.hung_up = False
-        me = self
-
-        @JImplements(core.Client)
-        class Proxy:
-            @JOverride
-            def request(self):
-                return request
-
-            @JOverride
-            def codable(self):
-                return codable
-
-            @JOverride
-            def framed(self):
-                return framed
-
-            @JOverride
-            def gone(self):
-                return me.hung_up
-
-            @JOverride
-            def expiresAtMillis(self):  # noqa: N802
-                return expires
-
-            @JOverride
-            def scheduled(self):
-                pass
-
-            @JOverride
-            def answer(self, answer, outcome):
-                me.replies.append((str(outcome), bytes(answer.body())))
-
-            @JOverride
-            def error(self, status, message):
-                me.replies.append((int(status), str(message)))
-
-        self.proxy = Proxy()
-
-    @property
-    def reply(self):
-        """The one reply; fails when there is none or more than one."""
-        assert len(self.replies) == 1, self.replies
-        return self.replies[0]
 
 
 @pytest.fixture

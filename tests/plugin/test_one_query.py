@@ -1,6 +1,7 @@
 """The life of a single query: hand-out, lateness, hedges, deaths, erasures, settle once."""
 
 import pytest
+from router_bench import plan_json
 
 
 def test_an_answer_settles_once(bench):
@@ -294,7 +295,5 @@ def test_auto_lateness_follows_the_service_time_within_bounds(bench):
     ],
 )
 def test_a_wrong_plan_is_refused_by_key(core, change, words):
-    from conftest import plan_json
-
     with pytest.raises(Exception, match=words):
         core.Plan.parse(plan_json(**change))

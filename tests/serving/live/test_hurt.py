@@ -1,0 +1,110 @@
+"""Slow, dead and poisoned workers: what the clients see."""
+
+import signal
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+from live_server import png, same
+
+
+def test_no_request_waits_for_a_slow_worker(live, load):
+    live.delay({live.pids("tiny")[0]: 1.0})
+    try:
+        with load("tiny") as light:
+            time.sleep(4)
+    finally:
+        live.delay({})
+    light.check_all_right()
+    slowest = max(seconds for _, _, seconds in light.answers)
+    assert slowest < 0.9, slowest
+    hedged = sum(r.headers["x-approxifer-outcome"] == "hedged" for _, r, _ in light.answers)
+    assert hedged >= 1
+    live.quiet("tiny")
+
+
+def test_a_lost_prediction_is_reconstructed(live):
+    """Two queries, one on the slow worker; the other worker computes its own and the parity."""
+    slow = live.pids("mending")[0]
+    live.delay({slow: 3.0})
+    try:
+        with ThreadPoolExecutor(2) as pool:
+            start = time.perf_counter()
+            replies = list(pool.map(lambda n: live.post("mending", png(n)), [1, 2]))
+            elapsed = time.perf_counter() - start
+    finally:
+        live.delay({})
+    assert [reply.status_code for reply in replies] == [200, 200], [r.text for r in replies]
+    outcomes = sorted(reply.headers["x-approxifer-outcome"] for reply in replies)
+    assert outcomes == ["exact", "reconstructed"]
+    assert elapsed < 2.5
+    exact = next(i for i, r in enumerate(replies) if r.headers["x-approxifer-outcome"] == "exact")
+    assert same(replies[exact].json(), [1, 2][exact])
+    live.quiet("mending")
+
+
+def test_classic_does_not_wait_for_a_slow_worker(live, load):
+    live.delay({live.pids("classic")[0]: 1.5})
+    try:
+        with load("classic", clients=2) as light:
+            time.sleep(5)
+    finally:
+        live.delay({})
+    assert set(light.statuses) == {200}
+    # The encode job may be the one that is slow, and the decode job after it.
+    assert max(seconds for _, _, seconds in light.answers) < 1.4
+    live.quiet("classic")
+
+
+def test_killed_workers_cost_no_request(live, load):
+    with load("tiny", clients=3) as light:
+        for _ in range(3):
+            time.sleep(0.7)
+            live.kill(victim := live.pids("tiny")[0])
+            live.recovered("tiny", 3, without=victim)
+    light.check_all_right()
+    live.quiet("tiny")
+    assert max(seconds for _, _, seconds in light.answers) < 2
+
+
+def test_a_killed_worker_costs_no_request_of_a_fully_coded_model(live, load):
+    with load("classic", clients=3) as light:
+        time.sleep(0.7)
+        live.kill(victim := live.pids("classic")[0])
+        live.recovered("classic", 3, without=victim)
+    assert set(light.statuses) == {200}
+    live.quiet("classic")
+
+
+def test_a_frozen_worker_costs_no_request(live, load):
+    victim = live.pids("tiny")[1]
+    with load("tiny", clients=2) as light:
+        time.sleep(0.5)
+        live.kill(victim, signal.SIGSTOP)
+        time.sleep(2)
+        live.kill(victim, signal.SIGCONT)
+        time.sleep(0.5)
+    light.check_all_right()
+    live.quiet("tiny")
+
+
+def test_a_request_that_kills_workers_is_answered_500_after_two_and_the_server_lives(live, load):
+    deaths = live.state("tiny")["counters"]["worker_deaths"]
+    with load("tiny", clients=2) as light:
+        time.sleep(0.3)
+        reply = live.post("tiny", b"POISON")
+        assert reply.status_code == 500
+        assert "2 worker deaths" in reply.json()["message"]
+        live.recovered("tiny", 3)
+    light.check_all_right()
+    state = live.quiet("tiny")
+    assert state["counters"]["worker_deaths"] - deaths >= 2
+
+
+def test_a_request_that_kills_workers_does_not_take_its_coded_group_with_it(live, load):
+    with load("classic", clients=2) as light:
+        time.sleep(0.3)
+        reply = live.post("classic", b"POISON")
+        assert reply.status_code == 500, reply.text
+        live.recovered("classic", 3)
+    assert set(light.statuses) == {200}, [r.text for _, r, _ in light.answers if r.is_error]
+    live.quiet("classic")

@@ -1,0 +1,171 @@
+"""The running server as tests see it, light load on it, and what its answers should be."""
+
+import base64
+import io
+import json
+import os
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+
+import httpx
+import psutil
+import torch
+from PIL import Image
+
+from approxifer_torchserve.serving.cluster import Cluster
+from approxifer_torchserve.serving.grpc_client import GrpcPredictions
+from approxifer_torchserve.serving.launcher import is_worker
+
+MODEL = Path(__file__).parent / "model"
+
+
+def net():
+    """The model under test, in this process."""
+    sys.path.insert(0, str(MODEL))
+    try:
+        from net import Net
+    finally:
+        sys.path.remove(str(MODEL))
+    return Net()
+
+
+def png(number):
+    """An 8×8 image, another one for each number."""
+    generator = torch.Generator().manual_seed(number)
+    pixels = torch.randint(0, 256, (8, 8), generator=generator, dtype=torch.uint8)
+    with io.BytesIO() as file:
+        Image.fromarray(pixels.numpy()).save(file, "PNG")
+        return file.getvalue()
+
+
+def expected(number):
+    """What the model itself answers to `png(number)`, computed here."""
+    image = Image.open(io.BytesIO(png(number)))
+    pixels = torch.frombuffer(bytearray(image.tobytes()), dtype=torch.uint8).reshape(1, 1, 8, 8)
+    with torch.no_grad():
+        row = net()(pixels / 255)[0]
+    return {"class": int(row.argmax()), "scores": [round(float(s), 4) for s in row]}
+
+
+def same(answer, number):
+    """Whether an answer is the model's own, up to the rounding that batch mates cause."""
+    right = expected(number)
+    close = max(abs(a - b) for a, b in zip(answer["scores"], right["scores"], strict=True))
+    return answer["class"] == right["class"] and close <= 2e-4
+
+
+class Live:
+    """The running server as tests see it."""
+
+    def __init__(self, server, faults):
+        self.server = server
+        self.faults_file = faults
+        self.http = httpx.Client(base_url=server.inference, timeout=60)
+        self.cluster = Cluster(server.management, server.token())
+        self.grpc = GrpcPredictions(server.grpc, server.token("inference"))
+
+    def post(self, model, body, path="/predictions/{}", **options):
+        return self.http.post(path.format(model), content=body, **options)
+
+    def state(self, model):
+        """GET /coded/<model> of its first version."""
+        return self.http.get(f"/coded/{model}").json()["models"][0]
+
+    def quiet(self, model, seconds=10):
+        """Waits until nothing is in flight; fails if that does not come about."""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            state = self.state(model)
+            if state["in_flight"] == state["outstanding_jobs"] == 0:
+                return state
+            time.sleep(0.05)
+        raise AssertionError(f"gauges did not return to zero: {state}")
+
+    def pids(self, model):
+        return [worker.pid for worker in self.cluster.describe(model)[0].workers]
+
+    def recovered(self, model, workers, without=None, seconds=30):
+        """Waits until a model has so many ready workers, and a dead one is gone from the list."""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            described = self.cluster.describe(model)[0]
+            if described.ready == workers and without not in [w.pid for w in described.workers]:
+                return
+            time.sleep(0.2)
+        raise AssertionError(f"{model} has not got its {workers} workers back")
+
+    def kill(self, pid, what=signal.SIGKILL):
+        """Signals a worker of this server, after making sure that it is one."""
+        assert is_worker(psutil.Process(pid))
+        os.kill(pid, what)
+
+    def delay(self, seconds_by_pid):
+        """Sets the delay fault; {} ends it."""
+        faults = {str(pid): {"delay_s": seconds} for pid, seconds in seconds_by_pid.items()}
+        fresh = self.faults_file.with_suffix(".new")
+        fresh.write_text(json.dumps(faults))
+        fresh.replace(self.faults_file)
+
+
+class Load:
+    """Light load in the background: one request after the other from a few threads."""
+
+    def __init__(self, live, model, clients=2, pause=0.01):
+        self.live = live
+        self.model = model
+        self.pause = pause
+        self.answers = []
+        self.stopped = threading.Event()
+        self.threads = [threading.Thread(target=self._run, args=(i,)) for i in range(clients)]
+
+    def _run(self, seed):
+        number = seed * 10_000
+        with httpx.Client(
+            base_url=self.live.server.inference, headers=self.live.http.headers, timeout=60
+        ) as http:
+            while not self.stopped.is_set():
+                number += 1
+                start = time.perf_counter()
+                reply = http.post(f"/predictions/{self.model}", content=png(number))
+                self.answers.append((number, reply, time.perf_counter() - start))
+                time.sleep(self.pause)
+
+    def __enter__(self):
+        for thread in self.threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *error):
+        self.stopped.set()
+        for thread in self.threads:
+            thread.join(70)
+            assert not thread.is_alive(), "a client hangs"
+
+    @property
+    def statuses(self):
+        return [reply.status_code for _, reply, _ in self.answers]
+
+    def check_all_right(self):
+        """Every answer is 200 and, if called exact or hedged, the model's own."""
+        assert self.answers
+        for number, reply, _ in self.answers:
+            assert reply.status_code == 200, reply.text
+            if reply.headers["x-approxifer-outcome"] != "reconstructed":
+                assert same(reply.json(), number), reply.text
+
+
+def v1(*numbers):
+    """A KServe v1 body."""
+    return {"instances": [{"data": base64.b64encode(png(n)).decode()} for n in numbers]}
+
+
+def v2(number):
+    """A KServe v2 body."""
+    data = [base64.b64encode(png(number)).decode()]
+    return {
+        "id": "42",
+        "inputs": [{"name": "image", "shape": [-1], "datatype": "BYTES", "data": data}],
+    }
