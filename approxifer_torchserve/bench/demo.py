@@ -32,7 +32,7 @@ from approxifer_torchserve.serving.launcher import DEFAULT_VMARGS, ServerOptions
 
 MAX_UTILISATION = 0.30
 SLOW_S = 1.0
-LOG_WIDTH = 100
+LOG_WIDTH = 110
 MODEL, CLASSIC = "digits", "digits-classic"
 
 
