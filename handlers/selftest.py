@@ -117,7 +117,7 @@ class SelfTest:
             _, reply, _ = self.send({"kind": "coded", "coded": i}, coded)
             answers[f"p{i}"] = ("application/octet-stream", reply["prediction"])
         last = self.plan["num_workers"] - 1
-        if self.plan["systematic"][last] is None:
+        if self.plan["mode"] == "systematic" and self.plan["systematic"][last] is None:
             self.send({"kind": "parity", "coded": last, **job}, parameters)
         lost = {"kind": "decode", "size": len(members), "members": members[:1]}
         lost["available"] = sorted(int(name[1:]) for name in answers if name != "p0")

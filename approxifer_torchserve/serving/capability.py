@@ -127,6 +127,8 @@ def _functions(tree: ast.Module) -> set[str]:
 def _class_staged(
     model_dir: Path, path: Path, tree: ast.Module, node: ast.ClassDef, depth: int
 ) -> tuple[bool, bool, str]:
+    if node.name == _BASE:
+        return True, True, ""
     if any(
         isinstance(item, (ast.FunctionDef, ast.AsyncFunctionDef)) and item.name == "handle"
         for item in node.body

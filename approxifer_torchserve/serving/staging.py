@@ -107,6 +107,8 @@ def from_parts(
     Raises:
         ArchiveError: A part is missing or the name is not allowed; names the argument.
     """
+    if runtime not in ("python", "python3"):
+        raise ArchiveError(f"runtime: only Python handlers can be wrapped, got {runtime!r}")
     utils = archiver()
     from model_archiver.model_archiver_config import ModelArchiverConfig
     from model_archiver.model_archiver_error import ModelArchiverError

@@ -6,6 +6,7 @@ No pickle: these bytes come through a process boundary.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import safetensors
@@ -39,7 +40,7 @@ def encode(tree: Tree) -> bytes:
         raise WireError(f"expected a tensor or a tuple or dict of tensors, got {type(tree)}")
     _check(tensors)
     count = iter(range(len(tensors)))
-    structure = json.dumps(_describe(tree, count), separators=(",", ":"))
+    structure = json.dumps(_describe(tree, count, 0), separators=(",", ":"))
     named = {str(i): t.detach().cpu().contiguous().clone() for i, t in enumerate(tensors)}
     return save(named, metadata={"tree": structure})
 
@@ -82,12 +83,14 @@ def _check(tensors: list[torch.Tensor]) -> None:
         raise WireError(f"expected at most {MAX_BYTES} bytes of tensors, got {total}")
 
 
-def _describe(tree: Tree, count: Any) -> Any:
+def _describe(tree: Tree, count: Iterator[int], depth: int) -> Any:
+    if depth > MAX_DEPTH:
+        raise WireError(f"expected a structure at most {MAX_DEPTH} deep")
     if isinstance(tree, torch.Tensor):
         return next(count)
     if isinstance(tree, tuple):
-        return [_describe(item, count) for item in tree]
-    return {k: _describe(v, count) for k, v in tree.items()}
+        return [_describe(item, count, depth + 1) for item in tree]
+    return {k: _describe(v, count, depth + 1) for k, v in tree.items()}
 
 
 def _build(structure: Any, tensors: dict[str, torch.Tensor], used: set[str], depth: int) -> Tree:

@@ -1,0 +1,187 @@
+"""handler.approxifer in model-config.yaml, and the plan it becomes."""
+
+import json
+
+import pytest
+
+from approxifer_torchserve.serving.capability import Capability
+from approxifer_torchserve.serving.config import ApproxiferConfig, ConfigError, load_config
+from approxifer_torchserve.serving.plan import (
+    AccuracyReport,
+    build_plan,
+    code_key,
+    load_report,
+    read_plan,
+)
+
+STAGED = Capability(staged=True, codable=True)
+
+
+def config(**section):
+    return load_config({"handler": {"approxifer": section}})
+
+
+@pytest.mark.parametrize("model_yaml", [None, {}, {"handler": None}, {"handler": {"profile": 1}}])
+def test_defaults(model_yaml):
+    found = load_config(model_yaml)
+    assert found == ApproxiferConfig()
+    assert found.enabled
+    assert (found.code.name, found.code.queries, found.code.stragglers) == ("approxifer", 8, 1)
+    assert found.code.options() == {"systematic": True}
+    assert found.policy.late_after_ms == "auto"
+    assert found.policy.on_late == ("hedge",)
+
+
+@pytest.mark.parametrize(
+    ("section", "said"),
+    [
+        ({"kode": 1}, "handler.approxifer.kode: unknown key"),
+        ({"policy": {"late": 1}}, "handler.approxifer.policy.late: unknown key"),
+        (
+            {"policy": {"late_after_ms": 0}},
+            "handler.approxifer.policy.late_after_ms: expected 'auto' or a number of "
+            "milliseconds above 0, got 0",
+        ),
+        ({"policy": {"late_after_ms": "soon"}}, "policy.late_after_ms: expected 'auto'"),
+        ({"policy": {"late_after_ms": True}}, "policy.late_after_ms: expected 'auto'"),
+        ({"policy": {"on_late": ["retry"]}}, "handler.approxifer.policy.on_late.0"),
+        ({"policy": {"max_extra_load": 2}}, "handler.approxifer.policy.max_extra_load"),
+        ({"policy": {"deadline_ms": 0}}, "handler.approxifer.policy.deadline_ms"),
+        ({"code": {"queries": 0}}, "handler.approxifer.code.queries"),
+        ({"envelope": "body"}, "handler.approxifer.envelope"),
+        ({"enabled": "perhaps"}, "handler.approxifer.enabled"),
+    ],
+)
+def test_errors_name_the_whole_key(section, said):
+    with pytest.raises(ConfigError) as error:
+        config(**section)
+    assert said in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("model_yaml", "said"),
+    [
+        ({"handler": []}, "handler: expected a mapping, got list"),
+        ({"handler": {"approxifer": "on"}}, "handler.approxifer: expected a mapping, got str"),
+    ],
+)
+def test_sections_that_are_no_mappings(model_yaml, said):
+    with pytest.raises(ConfigError, match=said):
+        load_config(model_yaml)
+
+
+def test_the_plan_of_the_protocol():
+    plan = build_plan(config(), STAGED, None, "digits_handler.py")
+    assert json.loads(json.dumps(plan)) == {
+        "format": 1,
+        "package": plan["package"],
+        "enabled": True,
+        "mode": "systematic",
+        "code": {
+            "name": "approxifer",
+            "queries": 8,
+            "stragglers": 1,
+            "byzantine": 0,
+            "systematic": True,
+        },
+        "queries": 8,
+        "num_workers": 9,
+        "quorum": 8,
+        "copies": 1,
+        "systematic": [0, 1, 2, 3, 4, 5, 6, 7, None],
+        "policy": {
+            "late_after_ms": "auto",
+            "hedge": True,
+            "reconstruct": False,
+            "reconstruct_reason": "handler.approxifer.policy.on_late does not list reconstruct",
+            "group_delay_ms": 5,
+            "deadline_ms": 2000,
+            "max_extra_load": 0.25,
+            "idempotent": True,
+        },
+        "worker": {
+            "handler": "digits_handler.py",
+            "envelope": "auto",
+            "staged": True,
+            "workers": 9,
+        },
+    }
+
+
+@pytest.mark.parametrize(
+    ("accuracy", "least", "expected", "reason"),
+    [
+        (None, 0.8, False, "no report in the archive"),
+        (0.71, 0.8, False, "A_d 0.710, needed 0.720"),
+        (0.72, 0.8, True, "A_d 0.720, needed 0.720"),
+        (0.1, 0, True, "the user insists"),
+        (None, 0, True, "the user insists"),
+    ],
+)
+def test_reconstruction_needs_a_report_or_an_insisting_user(accuracy, least, expected, reason):
+    settings = config(policy={"on_late": ["hedge", "reconstruct"], "min_degraded_accuracy": least})
+    report = None
+    if accuracy is not None:
+        codes = {code_key(settings.code): {"A_d": accuracy}}
+        report = AccuracyReport.model_validate({"base_accuracy": 0.9, "codes": codes})
+    policy = build_plan(settings, STAGED, report)["policy"]
+    assert policy["reconstruct"] is expected
+    assert reason in policy["reconstruct_reason"]
+
+
+def test_a_report_on_another_code_does_not_count():
+    settings = config(policy={"on_late": ["reconstruct"]})
+    report = AccuracyReport.model_validate({"base_accuracy": 0.9, "codes": {"parm": {"A_d": 1}}})
+    plan = build_plan(settings, STAGED, report)
+    assert plan["policy"]["hedge"] is False
+    assert plan["policy"]["reconstruct"] is False
+    assert "says nothing of approxifer(byzantine=0" in plan["policy"]["reconstruct_reason"]
+
+
+def test_a_coded_code_always_reconstructs():
+    plan = build_plan(config(code={"systematic": False}), STAGED, None)
+    assert (plan["mode"], plan["policy"]["reconstruct"]) == ("coded", True)
+    assert plan["systematic"] == [None] * 9
+
+
+def test_what_cannot_be_coded_is_hedged_with_the_workers_the_code_wants():
+    capability = Capability(staged=False, codable=False, reasons=["handle() of its own"])
+    plan = build_plan(config(), capability, None)
+    assert (plan["mode"], plan["copies"]) == ("uncoded", 1)
+    assert plan["worker"]["workers"] == 9
+    assert plan["policy"]["reconstruct_reason"] == "not coded: handle() of its own"
+    replicated = build_plan(config(code={"name": "replication"}), capability, None)
+    assert (replicated["mode"], replicated["copies"]) == ("replicated", 2)
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        ({"name": "nope"}, "handler.approxifer.code: name must be one of"),
+        ({"colour": "red"}, "colour"),
+        ({"nodes": "mine"}, "nodes"),
+    ],
+)
+def test_codes_that_are_none(code, said):
+    with pytest.raises(ConfigError) as error:
+        build_plan(config(code=code), STAGED, None)
+    assert said in str(error.value)
+    assert str(error.value).startswith("handler.approxifer.code")
+
+
+def test_reports_are_checked(tmp_path):
+    path = tmp_path / "r.json"
+    path.write_text('{"base_accuracy": 1.2, "codes": {}}')
+    with pytest.raises(ConfigError, match=r"report r.json: base_accuracy"):
+        load_report(path)
+    path.write_text("no")
+    with pytest.raises(ConfigError, match=r"report r.json"):
+        load_report(path)
+
+
+@pytest.mark.parametrize("text", [None, "{", "[]", '{"format": 2}'])
+def test_a_worker_refuses_plans_it_does_not_know(tmp_path, text):
+    if text is not None:
+        (tmp_path / "plan.json").write_text(text)
+    with pytest.raises(ConfigError, match=r"archive (it|the model) again"):
+        read_plan(tmp_path)
