@@ -283,7 +283,8 @@ def _classic(demo: Demo, sides: dict[str, Side], samples: tuple[Sample, ...]) ->
     demo.facts["classic_capacity_per_s"] = capacity
     label = (
         "Classic ApproxIFER on the coded server: every query of a group is encoded, and every "
-        "answer comes from a decode, so this is what its accuracy and its latency look like."
+        "answer comes from a decode. Groups close after 100 ms, often with fewer than K queries, "
+        "and mostly all K+S answers are in: with one lost, its accuracy is lower."
     )
     demo.run_phase(size.phase("classic", label, capacity), [target], samples)
 

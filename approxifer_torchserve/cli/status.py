@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Annotated, Any
 from urllib.parse import quote
 
 import typer
+from rich import box
 from rich.console import Group, RenderableType
 from rich.live import Live
 from rich.table import Table
@@ -21,6 +22,8 @@ from approxifer_torchserve.cli.output import (
     print_json,
     told_failures,
 )
+
+TITLE = ("model", "version", "mode")
 
 
 def run(
@@ -101,11 +104,9 @@ def fetch(inference: str, model: str | None, token: str | None) -> Any:
 
 
 def render(state: Any) -> RenderableType:
-    """Draw a state of any depth: lists of objects as tables, the rest as lines."""
+    """Draw a state: objects by name as tables, other objects as lines, whatever keys they have."""
     models = state.get("models") if isinstance(state, Mapping) else state
-    if isinstance(models, Mapping):
-        models = [{"model": name, **value} for name, value in models.items()]
-    if not isinstance(models, Sequence) or isinstance(models, str):
+    if not isinstance(models, list):
         models = [state]
     if not models:
         return Text("no coded model is registered")
@@ -115,25 +116,42 @@ def render(state: Any) -> RenderableType:
 def _model(entry: Any) -> RenderableType:
     if not isinstance(entry, Mapping):
         return Text(str(entry))
-    parts: list[RenderableType] = []
-    plain = {key: value for key, value in entry.items() if not _is_table(value)}
-    parts.append(Text("  ".join(f"{key} {_cell(value)}" for key, value in plain.items())))
+    plain = {key: value for key, value in entry.items() if not isinstance(value, (Mapping, list))}
+    title = " ".join(str(plain.pop(key)) for key in TITLE if key in plain)
+    grid = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+    grid.add_row("now", _line(plain))
+    tables: list[RenderableType] = []
     for key, value in entry.items():
-        if _is_table(value):
-            parts.append(_table(key, value))
-    return Group(*parts, Text())
+        rows = _rows(value)
+        if rows:
+            tables.append(_table(key, rows))
+        elif isinstance(value, (Mapping, list)):
+            grid.add_row(key, _line(value) if isinstance(value, Mapping) else _cell(value))
+    return Group(Text(title, style="bold"), grid, *tables)
 
 
-def _is_table(value: Any) -> bool:
-    return isinstance(value, list) and bool(value) and all(isinstance(v, Mapping) for v in value)
+def _rows(value: Any) -> list[Mapping[str, Any]]:
+    """Return a table's rows where a value is a list of objects, or objects by name; else none."""
+    if isinstance(value, Mapping) and value and all(isinstance(v, Mapping) for v in value.values()):
+        return [{"": name, **inner} for name, inner in value.items()]
+    if isinstance(value, list) and value and all(isinstance(v, Mapping) for v in value):
+        return value
+    return []
 
 
 def _table(title: str, rows: list[Mapping[str, Any]]) -> Table:
     columns = list(dict.fromkeys(column for row in rows for column in row))
-    table = Table(*columns, title=title, title_justify="left")
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for column in columns:
+        numbers = all(isinstance(row.get(column), (int, float)) for row in rows)
+        table.add_column(column, justify="right" if numbers else "left")
     for row in rows:
         table.add_row(*(_cell(row.get(column)) for column in columns))
     return table
+
+
+def _line(value: Mapping[str, Any]) -> str:
+    return ", ".join(f"{key} {_cell(inner)}" for key, inner in value.items())
 
 
 def _cell(value: Any) -> str:
@@ -142,7 +160,7 @@ def _cell(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.4g}"
     if isinstance(value, Mapping):
-        return ", ".join(f"{key} {_cell(inner)}" for key, inner in value.items())
+        return f"({_line(value)})"
     if isinstance(value, list):
         return ", ".join(_cell(inner) for inner in value)
     return str(value)

@@ -1,5 +1,6 @@
 """The commands as a user types them: help, exit codes, JSON, and what errors say."""
 
+import io
 import json
 import socket
 import subprocess
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from rich.console import Console
 from typer.testing import CliRunner
 
 from approxifer_torchserve import __version__
@@ -181,22 +183,24 @@ def test_doctor_finds_too_little_memory(run):
 
 
 def test_status_draws_any_state():
-    from rich.console import Console
-
-    console = Console(width=120, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
-    state = {
-        "models": [
-            {
-                "model": "digits",
-                "mode": "systematic",
-                "counters": {"exact": 7, "hedged": 1},
-                "workers": [{"id": "9000", "served": 8, "p50_ms": 1.23456}, {"id": "9001"}],
-            }
-        ]
+    worker = {"handed": 2, "mean_ms": 1.23456, "state": "ok"}
+    model = {
+        "model": "digits",
+        "version": "1.0",
+        "mode": "systematic",
+        "idle_workers": 2,
+        "counters": {"exact": 7, "jobs": {"raw": 8}},
+        "workers": {"9000": worker, "9001": {**worker, "state": "quarantined"}},
     }
-    console.print(render(state))
+    console = Console(width=120, record=True, file=io.StringIO())
+    console.print(render({"models": [model]}))
+    # One model alone, as GET /coded/<model> may answer, and workers as a list.
+    console.print(render({**model, "workers": [{"id": "9002"}]}))
     text = console.export_text()
-    for part in ("digits", "systematic", "exact 7, hedged 1", "9000", "1.235", "9001"):
+    for part in (
+        "digits 1.0 systematic", "exact 7", "raw 8", "9000", "1.235", "quarantined", "9002",
+        "idle_workers 2",
+    ):  # fmt: skip
         assert part in text
     console.print(render({"models": []}))
     assert "no coded model" in console.export_text()
