@@ -15,6 +15,7 @@ def plan_json(**changes):
         "reconstruct": False,
         "group_delay_ms": 5,
         "deadline_ms": 2000,
+        "prefer_exact_ms": 0,
         "max_extra_load": 0.25,
         "idempotent": True,
     }
@@ -126,7 +127,10 @@ class Bench:
 class FakeClient:
     """A client of the router that records each reply it gets."""
 
-    def __init__(self, core, body, headers, expires, codable=True, framed=True):
+    def __init__(
+        self, core, body, headers, expires,
+        codable=True, framed=True, exact_only=False, deadline_ms=0,
+    ):  # fmt: skip
         messages = jpype.JPackage("org").pytorch.serve.util.messages
         request = messages.RequestInput(f"request-{id(self)}")
         for key, value in headers.items():
@@ -151,6 +155,14 @@ class FakeClient:
             @JOverride
             def framed(self):
                 return framed
+
+            @JOverride
+            def exactOnly(self):  # noqa: N802
+                return exact_only
+
+            @JOverride
+            def deadlineNanos(self):  # noqa: N802
+                return int(deadline_ms * 1e6)
 
             @JOverride
             def gone(self):

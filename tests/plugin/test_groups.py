@@ -244,3 +244,63 @@ def test_a_failed_decode_sends_the_members_alone(bench):
     for i in range(3):
         b.answer(b.poll(f"900{i}"), b"raw")
     assert [client.reply for client in clients] == [("exact", b"raw")] * 3
+
+
+def lost_member(bench, **options):
+    """A systematic group whose member 2 has been decoded: (bench, clients, its raw job)."""
+    b = systematic(bench, **options)
+    b.live(*(f"900{i}" for i in range(5)))
+    clients = [b.offer() for _ in range(3)]
+    jobs = [b.poll(f"900{i}") for i in range(3)]
+    b.reply(b.poll("9003"), [("prediction", b"P3")])
+    for i in (0, 1):
+        b.answer(jobs[i], prediction=b"P")
+    b.advance(101)
+    decode_all(b, b.poll("9004"), [2])
+    return b, clients, jobs[2]
+
+
+def test_a_reconstruction_waits_for_an_exact_answer_on_its_way(bench):
+    b, clients, raw = lost_member(bench, prefer_exact_ms=40)
+    assert not clients[2].replies
+    b.advance(20)
+    b.answer(raw, b"exact")
+    b.advance(40)
+    assert clients[2].reply == ("exact", b"exact")
+
+
+def test_but_no_longer_than_the_policy_says(bench):
+    b, clients, raw = lost_member(bench, prefer_exact_ms=40)
+    b.advance(41)
+    b.answer(raw, b"exact")
+    assert clients[2].reply == ("reconstructed", b"a2")
+
+
+def test_at_the_deadline_the_client_gets_the_best_there_is(bench):
+    b, clients, _ = lost_member(bench, prefer_exact_ms=10_000, deadline_ms=300)
+    b.advance(210)
+    b.guard()
+    assert clients[2].reply == ("reconstructed", b"a2")
+
+
+def test_a_client_that_wants_an_exact_answer_is_kept_out_of_coded_groups(bench):
+    b = coded(bench)
+    client = b.offer(exact_only=True)
+    b.offer()
+    job = b.poll("9000")
+    assert job.kind() == "raw"
+    b.answer(job, b"own")
+    assert client.reply == ("exact", b"own")
+
+
+def test_parities_stay_within_their_share_of_the_load(bench):
+    b = systematic(bench, max_extra_load=0.1, deadline_ms=10**6, limit=10_000)
+    for _ in range(300):
+        b.offer()
+    raws = 0
+    kinds = []
+    while (job := b.poll(f"w{raws}")) is not None:
+        raws += 1
+        kinds.append(job.kind())
+    assert kinds.count("raw") == 300
+    assert 10 <= kinds.count("parity") <= 10 + 0.1 * 300

@@ -13,6 +13,12 @@ public interface Client {
   /** False for a request whose reply is not framed by our worker (describe). */
   boolean framed();
 
+  /** True for a client that wants the model's own answer or none. */
+  boolean exactOnly();
+
+  /** The client's own deadline in nanoseconds, or 0 for the policy's. */
+  long deadlineNanos();
+
   /** True once the client has hung up. */
   boolean gone();
 

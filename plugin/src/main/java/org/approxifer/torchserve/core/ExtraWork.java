@@ -6,8 +6,8 @@ import java.util.Map;
  * A token bucket that bounds what the policy adds to the load: each admitted request adds a share
  * of a token, each hedge or parity takes one.
  *
- * <p>While all workers keep up the share is 1 %; it opens to the policy's {@code max_extra_load}
- * while a worker is dead or persistently slow.
+ * <p>The share is 1 %; it opens to the policy's {@code max_extra_load} while some workers, but not
+ * most, are dead or persistently slow.
  */
 final class ExtraWork {
   private static final double CALM = .01;

@@ -191,15 +191,26 @@ final class GroupFlow {
             .entrySet()
             .forEach(header -> headers.put(header.getKey(), header.getValue().getAsString()));
       }
-      settlement.answer(
+      reconstructed(
           query,
           new Answer(
               reply.section(item.get("section").getAsString()),
               text(item, "contentType"),
               item.has("status") ? item.get("status").getAsInt() : answer.status(),
               text(item, "phrase"),
-              headers),
-          Outcome.RECONSTRUCTED);
+              headers));
+    }
+  }
+
+  /** Gives a client its decoded answer, or keeps it while an exact one may still come. */
+  private void reconstructed(Query query, Answer answer) {
+    if (plan.preferExactNanos > 0 && !query.outstanding.isEmpty() && !query.settled) {
+      query.spare = answer;
+      router.after(
+          plan.preferExactNanos,
+          () -> settlement.answer(query, answer, Outcome.RECONSTRUCTED));
+    } else {
+      settlement.answer(query, answer, Outcome.RECONSTRUCTED);
     }
   }
 

@@ -23,13 +23,16 @@ final class Ledger {
     live.forEach(this::of);
   }
 
-  boolean anyTrouble(long now) {
+  /**
+   * True if some workers are dead or persistently slow, but not most: where all are slow, sending
+   * work twice makes them slower.
+   */
+  boolean someInTrouble(long now) {
+    int troubled = 0;
     for (Entry entry : workers.values()) {
-      if (entry.slow() || entry.recentlyDead(now)) {
-        return true;
-      }
+      troubled += entry.slow() || entry.recentlyDead(now) ? 1 : 0;
     }
-    return false;
+    return troubled > 0 && 2 * troubled <= workers.size();
   }
 
   Map<String, Object> report(long now) {

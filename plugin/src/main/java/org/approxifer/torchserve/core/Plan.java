@@ -44,6 +44,10 @@ public final class Plan {
   final boolean reconstruct;
   final long groupDelayNanos;
   final long deadlineNanos;
+
+  /** How long a reconstruction waits for an exact answer that is on its way. */
+  final long preferExactNanos;
+
   final double maxExtraLoad;
   final boolean idempotent;
 
@@ -76,6 +80,10 @@ public final class Plan {
     reconstruct = need(policy, "reconstruct").getAsBoolean();
     groupDelayNanos = (long) (need(policy, "group_delay_ms").getAsDouble() * 1_000_000);
     deadlineNanos = (long) (need(policy, "deadline_ms").getAsDouble() * 1_000_000);
+    preferExactNanos =
+        policy.has("prefer_exact_ms")
+            ? (long) (policy.get("prefer_exact_ms").getAsDouble() * 1_000_000)
+            : 0;
     maxExtraLoad = need(policy, "max_extra_load").getAsDouble();
     idempotent = need(policy, "idempotent").getAsBoolean();
     if (queries < 1 || numWorkers < queries || quorum < 1 || quorum > numWorkers || copies < 1) {

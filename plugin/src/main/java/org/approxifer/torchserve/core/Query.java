@@ -14,6 +14,12 @@ final class Query {
   /** Position in the group, 0..K-1. */
   int index = -1;
 
+  /** Monotonic time in ns at which the client gets what there is, or an error. */
+  final long deadlineNanos;
+
+  /** A reconstruction that waits for an exact answer; what the client gets at its deadline. */
+  Answer spare;
+
   boolean settled;
   boolean late;
 
@@ -36,9 +42,11 @@ final class Query {
   /** Raw hand-outs that have not been answered. */
   final List<Assignment> outstanding = new ArrayList<>(2);
 
-  Query(Client client, long admittedNanos) {
+  Query(Client client, long admittedNanos, long policyDeadlineNanos) {
     this.client = client;
     this.admittedNanos = admittedNanos;
+    long own = client.deadlineNanos();
+    deadlineNanos = admittedNanos + (own > 0 ? own : policyDeadlineNanos);
   }
 
   boolean heldBy(String worker) {

@@ -72,7 +72,7 @@ public final class Router {
     locked(
         () -> {
           counters.requests++;
-          Query query = new Query(client, clock.nanos());
+          Query query = new Query(client, clock.nanos(), plan.deadlineNanos);
           if (watchdog.closed()) {
             settlement.refuse(query, 503, name + " is being unregistered");
           } else if (live.size() >= limit) {
@@ -92,6 +92,9 @@ public final class Router {
   private void admit(Query query) {
     if (!query.client.codable()) {
       query.alone = true;
+      enqueue(Task.raw(query));
+      return;
+    } else if (query.client.exactOnly()) {
       enqueue(Task.raw(query));
       return;
     }
@@ -272,7 +275,7 @@ public final class Router {
           }
           counters.late++;
           ledger.of(assignment.worker).late();
-          extra.open(ledger.anyTrouble(clock.nanos()));
+          extra.open(ledger.someInTrouble(clock.nanos()));
           Task task = assignment.task;
           if (!task.kind.ofOneQuery()) {
             groups.late(assignment);
@@ -318,7 +321,7 @@ public final class Router {
         () -> {
           long now = clock.nanos();
           ledger.keep(workers);
-          extra.open(ledger.anyTrouble(now));
+          extra.open(ledger.someInTrouble(now));
           watchdog.observe(workers, registered, now);
           for (Assignment assignment : new ArrayList<>(out)) {
             if (watchdog.forgotten(assignment) && finish(assignment)) {

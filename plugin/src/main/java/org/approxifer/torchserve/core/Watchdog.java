@@ -48,7 +48,6 @@ final class Watchdog {
   /** Ends the wait of a client that has left, or whom nothing will reach in time. */
   void check(Query query) {
     long age = now - query.admittedNanos;
-    long deadline = router.plan.deadlineNanos;
     if (query.client.gone()) {
       router.counters.gone++;
       settlement.drop(query);
@@ -58,11 +57,20 @@ final class Watchdog {
       settlement.error(query, 503, name + " was unregistered");
     } else if (workers.isEmpty() && age > NO_WORKER_NANOS) {
       settlement.error(query, 503, name + " has no worker");
-    } else if (age > deadline) {
-      settlement.error(
-          query, 503,
-          "no answer within the deadline of " + deadline / 1_000_000
-              + " ms (handler.approxifer.policy.deadline_ms)");
+    } else if (now - query.deadlineNanos > 0) {
+      overdue(query);
     }
+  }
+
+  private void overdue(Query query) {
+    if (query.spare != null) {
+      settlement.answer(query, query.spare, Outcome.RECONSTRUCTED);
+      return;
+    }
+    long deadlineMs = (query.deadlineNanos - query.admittedNanos) / 1_000_000;
+    settlement.error(
+        query, 503,
+        "no answer within the deadline of " + deadlineMs
+            + " ms (handler.approxifer.policy.deadline_ms, or the request's own)");
   }
 }

@@ -16,6 +16,9 @@ import org.pytorch.serve.util.messages.WorkerCommands;
 /** A TorchServe client's own job, REST or gRPC, as the router sees it. */
 final class JobClient implements Client {
   private static final String OUTCOME = "x-approxifer-outcome";
+  private static final String ACCEPT = "x-approxifer-accept";
+  private static final String DEADLINE = "x-approxifer-deadline-ms";
+  private static final double LONGEST_DEADLINE_MS = 3_600_000;
   private static final int RETRY_AFTER_S = 1;
 
   private final Job job;
@@ -42,6 +45,32 @@ final class JobClient implements Client {
   @Override
   public boolean framed() {
     return job.getCmd() != WorkerCommands.DESCRIBE;
+  }
+
+  @Override
+  public boolean exactOnly() {
+    return "exact-only".equalsIgnoreCase(option(ACCEPT));
+  }
+
+  @Override
+  public long deadlineNanos() {
+    String value = option(DEADLINE);
+    try {
+      double ms = value == null ? 0 : Double.parseDouble(value);
+      return ms > 0 && ms <= LONGEST_DEADLINE_MS ? (long) (ms * 1_000_000) : 0;
+    } catch (NumberFormatException e) {
+      return 0;
+    }
+  }
+
+  /** A request option; TorchServe keeps header names in the client's letter case. */
+  private String option(String name) {
+    for (Map.Entry<String, String> header : job.getPayload().getHeaders().entrySet()) {
+      if (header.getKey().equalsIgnoreCase(name)) {
+        return header.getValue();
+      }
+    }
+    return null;
   }
 
   @Override
