@@ -1,0 +1,1 @@
+"""Lightning callbacks that measure what a code costs while a model trains."""
