@@ -32,14 +32,14 @@ class Fault(BaseModel):
     Args:
         delay_s: Seconds to sleep before the batch.
         probability: How often, 0..1.
-        corrupt: Size of the Gaussian error added to predictions, or None. Not used yet.
+        corrupt: Reserved for wrong answers; must be null.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     delay_s: float = Field(0.0, ge=0, le=600)
     probability: float = Field(1.0, ge=0, le=1)
-    corrupt: float | None = Field(None, gt=0)
+    corrupt: None = None
 
 
 class _Faults(RootModel[dict[str, Fault]]):

@@ -168,7 +168,9 @@ def wrap_archive(
             yaml_, warnings = _defaults(merged, config.enabled, workers, config.policy.deadline_ms)
             plan["worker"]["workers"] = int(yaml_.get("minWorkers", workers))
             plan["worker"]["unwrapped"] = {"configFile": model.get("configFile"), "yaml": user_yaml}
-            (folder / PLAN_FILE).write_text(json.dumps(plan, indent=1), encoding="utf-8")
+            (folder / PLAN_FILE).write_text(
+                json.dumps(plan, indent=1, default=str), encoding="utf-8"
+            )
             name = model.get("configFile") or CONFIG_FILE
             text = yaml.safe_dump(yaml_, sort_keys=False)
             (folder / name).write_text(text, encoding="utf-8")

@@ -100,7 +100,8 @@ class Coding:
         places = {
             id(request): member.index for member, request in zip(job.members, members, strict=True)
         }
-        device = getattr(self.flow.handler, "device", None)
+        # Where a raw output would be: a postprocess may call numpy(), which wants the CPU.
+        device = self.flow.output_device
 
         def output(ready: list[Request]) -> trees.Tree:
             batch = trees.stack([trees.row(decoded, places[id(r)]) for r in ready])

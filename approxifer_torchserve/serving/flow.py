@@ -100,6 +100,12 @@ class StagedFlow:
         self.handler = handler
         self.enter = enter
         self.idempotent = idempotent
+        self._output_device: Any = None
+
+    @property
+    def output_device(self) -> Any:
+        """The device that inference leaves its output on; before any, the handler's own."""
+        return self._output_device or getattr(self.handler, "device", None)
 
     def preprocess(self, requests: Sequence[Request]) -> tuple[list[Request], Any]:
         """Runs the user's preprocess on all rows at once, or without those it refuses.
@@ -164,7 +170,7 @@ class StagedFlow:
         try:
             self.enter([mates.owners[i] for i in group])
             joined = trees.join([mates.inputs[i] for i in group])
-            output = self.handler.inference(joined)
+            output = self._inference(joined)
             if trees.rows_of(output) != len(group):
                 raise OutputError("inference did not return tensors with one row per query")
             for place, index in enumerate(group):
@@ -204,6 +210,13 @@ class StagedFlow:
         self.enter(requests)
         return self.handler.preprocess([row for request in requests for row in request.rows])
 
+    def _inference(self, value: Any) -> Any:
+        output = self.handler.inference(value)
+        tensors = trees.leaves(output)
+        if tensors:
+            self._output_device = tensors[0].device
+        return output
+
     def _infer(self, value: Any, requests: list[Request], mates: Mates | None) -> Any:
         rows = trees.rows_of(value)
         joinable = []
@@ -215,17 +228,17 @@ class StagedFlow:
                 if mates.outputs[i] is None and trees.signature(query) == kind
             ]
         if not joinable or mates is None or rows is None:
-            return self.handler.inference(value)
+            return self._inference(value)
         # Rows of coded queries first: what preprocess left in the handler is the requests'.
         batches = [mates.inputs[i] for i in joinable]
         batches = trees.join([trees.to_device(b, _device(value)) for b in batches])
         try:
-            output = self.handler.inference(trees.join([batches, value]))
+            output = self._inference(trees.join([batches, value]))
         except Exception as error:
             self._log(error, "inference of a joined batch")
-            return self.handler.inference(value)
+            return self._inference(value)
         if trees.rows_of(output) != len(joinable) + rows:
-            return self.handler.inference(value)
+            return self._inference(value)
         for place, index in enumerate(joinable):
             mates.outputs[index] = trees.part(output, place, place + 1)
         return trees.part(output, len(joinable), len(joinable) + rows)

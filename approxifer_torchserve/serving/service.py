@@ -310,7 +310,6 @@ class _Batch:
         coder.decode(job, blobs, members)
         header: dict[str, Any] = {"kind": "decode", "answers": {}}
         sections: dict[str, bytes] = {}
-        errors: dict[str, Any] = {}
         for member, request in zip(job.members, members, strict=True):
             failure = request.failure
             if failure is None:
@@ -320,9 +319,7 @@ class _Batch:
                 except UnsupportedError:
                     failure = Failure(503, UNSUPPORTED)
             if failure is not None:
-                errors[str(member.index)] = failure.json()
-        if errors:
-            header["errors"] = errors
+                header["answers"][str(member.index)] = {"error": failure.json()}
         self.replies[index] = frame.build(header, sections)
 
 

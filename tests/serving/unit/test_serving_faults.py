@@ -53,7 +53,9 @@ def test_a_probability_is_kept_roughly(slept):
     assert 180 < len(slept) < 320
 
 
-@pytest.mark.parametrize("content", ["{", "[]", {"*": {"delay": 1}}, {"*": {"delay_s": -1}}])
+@pytest.mark.parametrize(
+    "content", ["{", "[]", {"*": {"delay": 1}}, {"*": {"delay_s": -1}}, {"*": {"corrupt": 1}}]
+)
 def test_a_broken_file_is_logged_once_and_ignored(slept, content, caplog):
     slept, path, faults = slept
     write(path, content, 1)

@@ -220,7 +220,21 @@ def test_decode_reports_members_that_fail_and_answers_the_others(tmp_path):
         ours.job("d", "decode", {0: png(0), 1: b"text"}, blobs, available=list(range(5)))
     )
     assert list(sections) == ["answer0"]
-    assert header["errors"]["1"]["status"] == 400
+    assert header["answers"]["0"]["section"] == "answer0"
+    assert header["answers"]["1"]["error"]["status"] == 400
+
+
+def test_a_reconstructed_answer_is_given_to_postprocess_where_inference_leaves_its_own(tmp_path):
+    ours, _ = wrapped(tmp_path, approxifer=CLASSIC)
+    handler = user(ours)
+    handler.device = torch.device("meta")
+    model, post, seen = handler.model, handler.postprocess, []
+    handler.inference = lambda data: model(data).detach().cpu()
+    handler.postprocess = lambda data: (seen.append(data.device.type), post(data))[1]
+    ours.reply(ours.raw("a", png(1)))
+    blobs = {f"p{i}": wire.encode(torch.ones(5)) for i in range(5)}
+    ours.reply(ours.job("d", "decode", {0: png(0)}, blobs, available=list(range(5))))
+    assert seen == ["cpu", "cpu"]
 
 
 @pytest.mark.parametrize(
@@ -284,6 +298,18 @@ def test_handlers_that_cannot_be_coded_refuse_group_jobs(tmp_path):
     ours, _ = wrapped(tmp_path, "whole_handler.py", approxifer=SYSTEMATIC)
     ((header, _),) = ours.reply(ours.job("e", "encode", bodies(4)))
     assert "cannot be coded" in header["error"]["message"]
+
+
+def test_lists_are_no_batches_even_when_their_lengths_agree(tmp_path):
+    ours, _ = wrapped(tmp_path, "list_handler.py", approxifer=SYSTEMATIC)
+    texts = [b"1", b"2", b"3"]
+    parity = ours.job("p", "parity", dict(enumerate(texts)), content_type="text/plain", coded=4)
+    *raw, (header, _) = ours.reply(
+        *(ours.raw(str(i), text, kind="text/plain") for i, text in enumerate(texts)), parity
+    )
+    assert [json.loads(s["answer"]) for _, s in raw] == [[4.0] * 3, [8.0] * 3, [12.0] * 3]
+    assert [list(s) for _, s in raw] == [["answer"]] * 3
+    assert "member 0 is not one query" in header["error"]["message"]
 
 
 def test_replication_serves_raw_jobs_only(tmp_path):
