@@ -104,6 +104,11 @@ class TorchServe:
         return f"http://{self.options.host}:{self.ports.management}"
 
     @property
+    def metrics(self) -> str:
+        """Base URL of the metrics API."""
+        return f"http://{self.options.host}:{self.ports.metrics}"
+
+    @property
     def grpc(self) -> str:
         """``host:port`` of the gRPC inference service."""
         return f"{self.options.host}:{self.ports.grpc_inference}"

@@ -14,7 +14,9 @@ from approxifer_torchserve.serving.launcher import ServerOptions, TorchServe
 def live(store, tmp_path_factory):
     faults = tmp_path_factory.mktemp("faults") / "faults.json"
     faults.write_text("{}")
-    options = ServerOptions(environment={"APPROXIFER_FAULTS": str(faults)})
+    options = ServerOptions(
+        environment={"APPROXIFER_FAULTS": str(faults), "APPROXIFER_PING": "ready"}
+    )
     with TorchServe(store, options) as server:
         live = Live(server, faults)
         # TorchServe's own token check is on: REST needs it too.

@@ -2,6 +2,7 @@ package org.approxifer.torchserve.core;
 
 import java.util.EnumMap;
 import java.util.LinkedHashMap;
+import java.util.List;
 import java.util.Locale;
 import java.util.Map;
 
@@ -18,10 +19,15 @@ final class Counters {
   long duplicates;
   long gone;
   long groups;
+  final Histogram queueSeconds = new Histogram(Histogram.SECONDS);
+  final Histogram groupFill;
   private final Map<Outcome, Long> outcomes = new EnumMap<>(Outcome.class);
+  private final Map<Outcome, Histogram> requestSeconds = new EnumMap<>(Outcome.class);
+  private final Map<Task.Kind, Histogram> serviceSeconds = new EnumMap<>(Task.Kind.class);
   private final Map<Task.Kind, Long> jobs = new EnumMap<>(Task.Kind.class);
 
-  Counters() {
+  Counters(int queries) {
+    groupFill = Histogram.upTo(queries);
     for (Outcome outcome : Outcome.values()) {
       outcomes.put(outcome, 0L);
     }
@@ -30,8 +36,72 @@ final class Counters {
     }
   }
 
-  void settled(Outcome outcome) {
+  void settled(Outcome outcome, long nanos) {
     outcomes.merge(outcome, 1L, Long::sum);
+    requestSeconds
+        .computeIfAbsent(outcome, key -> new Histogram(Histogram.SECONDS))
+        .recordNanos(nanos);
+  }
+
+  void served(Task.Kind kind, long nanos) {
+    serviceSeconds
+        .computeIfAbsent(kind, key -> new Histogram(Histogram.SECONDS))
+        .recordNanos(nanos);
+  }
+
+  /** Hedges and parities per request: what the policy added to the load. */
+  double extraWorkRatio() {
+    long extra = jobs.get(Task.Kind.HEDGE) + jobs.get(Task.Kind.PARITY);
+    return requests == 0 ? 0 : (double) extra / requests;
+  }
+
+  void addTo(List<Metric> metrics) {
+    outcomes.forEach(
+        (outcome, count) ->
+            metrics.add(
+                Metric.of(
+                    "approxifer_requests_total",
+                    "Requests by how they were answered.",
+                    "outcome", outcome.toString(), count)));
+    jobs.forEach(
+        (kind, count) ->
+            metrics.add(
+                Metric.of(
+                    "approxifer_jobs_total",
+                    "Jobs handed to workers.",
+                    "kind", name(kind), count)));
+    metrics.add(Metric.of("approxifer_late_jobs_total", "Jobs late by policy.", late));
+    metrics.add(Metric.of("approxifer_hedges_total", "Queries sent again because late.", hedges));
+    metrics.add(
+        Metric.of(
+            "approxifer_hedges_denied_total", "Hedges the extra-work budget denied.", hedgesDenied));
+    metrics.add(
+        Metric.of("approxifer_clients_gone_total", "Clients that hung up before an answer.", gone));
+    metrics.add(
+        Metric.of(
+            "approxifer_extra_work_ratio", "Hedges and parities per request.", extraWorkRatio()));
+    metrics.add(
+        Metric.of(
+            "approxifer_queue_seconds", "From admission to the first hand-out.", queueSeconds));
+    metrics.add(Metric.of("approxifer_group_fill", "Queries in a closed group.", groupFill));
+    requestSeconds.forEach(
+        (outcome, histogram) ->
+            metrics.add(
+                Metric.of(
+                    "approxifer_request_seconds",
+                    "From admission to the answer.",
+                    "outcome", outcome.toString(), histogram)));
+    serviceSeconds.forEach(
+        (kind, histogram) ->
+            metrics.add(
+                Metric.of(
+                    "approxifer_service_seconds",
+                    "From hand-out to the worker's answer.",
+                    "kind", name(kind), histogram)));
+  }
+
+  private static String name(Task.Kind kind) {
+    return kind.name().toLowerCase(Locale.ROOT);
   }
 
   void handed(Task.Kind kind) {
@@ -44,7 +114,7 @@ final class Counters {
     outcomes.forEach((outcome, count) -> report.put(outcome.toString(), count));
     report.put("client_gone", gone);
     Map<String, Object> handed = new LinkedHashMap<>();
-    jobs.forEach((kind, count) -> handed.put(kind.name().toLowerCase(Locale.ROOT), count));
+    jobs.forEach((kind, count) -> handed.put(name(kind), count));
     report.put("jobs", handed);
     report.put("late", late);
     report.put("hedges", hedges);
@@ -55,6 +125,7 @@ final class Counters {
     report.put("unreturned", unreturned);
     report.put("duplicate_callbacks", duplicates);
     report.put("groups", groups);
+    report.put("extra_work_ratio", Math.round(extraWorkRatio() * 1e4) / 1e4);
     return report;
   }
 }

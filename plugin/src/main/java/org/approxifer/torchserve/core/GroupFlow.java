@@ -54,6 +54,7 @@ final class GroupFlow {
     group.closed = true;
     group.timer.cancel();
     filling = null;
+    router.counters.groupFill.record(group.members.size());
     if (group.settled()) {
       group.release();
     } else if (plan.mode == Plan.Mode.CODED) {

@@ -1,6 +1,7 @@
 package org.approxifer.torchserve.core;
 
 import java.util.LinkedHashMap;
+import java.util.List;
 import java.util.Map;
 import java.util.Set;
 import java.util.TreeMap;
@@ -33,6 +34,23 @@ final class Ledger {
       troubled += entry.slow() || entry.recentlyDead(now) ? 1 : 0;
     }
     return troubled > 0 && 2 * troubled <= workers.size();
+  }
+
+  void addTo(List<Metric> metrics) {
+    workers.forEach(
+        (id, entry) -> {
+          metrics.add(
+              Metric.of(
+                  "approxifer_worker_erasures_total",
+                  "Answers of a worker that could not be used.",
+                  "worker", id, entry.erasures));
+          metrics.add(
+              Metric.of(
+                  "approxifer_worker_late_total", "Late jobs.", "worker", id, entry.late));
+          metrics.add(
+              Metric.of(
+                  "approxifer_worker_deaths_total", "Deaths seen.", "worker", id, entry.deaths));
+        });
   }
 
   Map<String, Object> report(long now) {

@@ -2,7 +2,6 @@ package org.approxifer.torchserve.core;
 
 import java.util.ArrayDeque;
 import java.util.ArrayList;
-import java.util.LinkedHashMap;
 import java.util.LinkedHashSet;
 import java.util.List;
 import java.util.Map;
@@ -26,20 +25,21 @@ public final class Router {
   /** Parities have a budget of their own: they must be there before anything is late. */
   final ExtraWork parityWork;
   final Ledger ledger = new Ledger();
-  final Counters counters = new Counters();
+  final Counters counters;
 
   private final String name;
   private final int limit;
   private final ReentrantLock lock = new ReentrantLock();
-  private final Backlog backlog = new Backlog();
-  private final HandOut handOut;
+  final Backlog backlog = new Backlog();
+  final HandOut handOut;
   private final Settlement settlement;
-  private final GroupFlow groups;
+  final GroupFlow groups;
   private final Resend resend;
   private final Watchdog watchdog;
+  private final State state = new State(this);
   private final Timers timers;
-  private final Set<Query> live = new LinkedHashSet<>();
-  private final Set<Assignment> out = new LinkedHashSet<>();
+  final Set<Query> live = new LinkedHashSet<>();
+  final Set<Assignment> out = new LinkedHashSet<>();
   private final ArrayDeque<Runnable> replies = new ArrayDeque<>();
 
   /**
@@ -52,6 +52,7 @@ public final class Router {
     this.limit = limit;
     this.clock = clock;
     this.timers = timers;
+    counters = new Counters(plan.queries);
     lateness = new Lateness(plan);
     extra = new ExtraWork(plan.maxExtraLoad);
     parityWork = new ExtraWork(plan.maxExtraLoad);
@@ -59,7 +60,7 @@ public final class Router {
     handOut =
         new HandOut(
             lock, clock, backlog, ledger, new Payloads(signer), this::onHanded, this::onTakenBack);
-    settlement = new Settlement(name, counters, live, replies);
+    settlement = new Settlement(name, clock, counters, live, replies);
     resend = new Resend(this, settlement);
     groups = new GroupFlow(this, settlement, resend);
     watchdog = new Watchdog(name, this, settlement);
@@ -138,7 +139,9 @@ public final class Router {
     Task task = assignment.task;
     if (task.kind.ofOneQuery()) {
       task.query.outstanding.add(assignment);
-      task.query.handOuts++;
+      if (task.query.handOuts++ == 0) {
+        counters.queueSeconds.recordNanos(assignment.handedNanos - task.query.admittedNanos);
+      }
     } else {
       task.group.holders.add(assignment.worker);
     }
@@ -168,6 +171,7 @@ public final class Router {
           long service = clock.nanos() - assignment.handedNanos;
           Ledger.Entry worker = ledger.of(assignment.worker);
           worker.answered(service, service <= lateness.nanos());
+          counters.served(assignment.task.kind, service);
           if (!worker.slow()) {
             lateness.record(service);
           }
@@ -352,22 +356,17 @@ public final class Router {
 
   /** The state as plain maps and numbers, for GET /coded. */
   public Map<String, Object> report() {
-    return callLocked(
-        () -> {
-          Map<String, Object> report = new LinkedHashMap<>();
-          report.putAll(plan.report());
-          report.putAll(lateness.report());
-          report.put("in_flight", live.size());
-          report.put("waiting", backlog.waiting());
-          report.put("outstanding_jobs", out.size());
-          report.put("idle_workers", handOut.idle());
-          report.put("open_groups", groups.open());
-          report.put("dropped_jobs", backlog.dropped());
-          report.put("extra_work", extra.report());
-          report.put("counters", counters.report());
-          report.put("workers", ledger.report(clock.nanos()));
-          return report;
-        });
+    return callLocked(state::asMap);
+  }
+
+  /** The state as metrics of this model version. */
+  public List<Metric> metrics() {
+    return callLocked(state::asMetrics);
+  }
+
+  /** How many workers it takes to answer as the archive promises. */
+  public int neededWorkers() {
+    return plan.mode == Plan.Mode.CODED ? plan.quorum : 1;
   }
 
   // ------------------------------------------------- for the package's flows

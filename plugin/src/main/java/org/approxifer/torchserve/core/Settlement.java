@@ -10,12 +10,19 @@ final class Settlement {
   private static final Logger LOGGER = LoggerFactory.getLogger(Settlement.class);
 
   private final String name;
+  private final Clock clock;
   private final Counters counters;
   private final Set<Query> live;
   private final ArrayDeque<Runnable> replies;
 
-  Settlement(String name, Counters counters, Set<Query> live, ArrayDeque<Runnable> replies) {
+  Settlement(
+      String name,
+      Clock clock,
+      Counters counters,
+      Set<Query> live,
+      ArrayDeque<Runnable> replies) {
     this.name = name;
+    this.clock = clock;
     this.counters = counters;
     this.live = live;
     this.replies = replies;
@@ -26,7 +33,7 @@ final class Settlement {
     if (!settle(query)) {
       return false;
     }
-    counters.settled(outcome);
+    counters.settled(outcome, clock.nanos() - query.admittedNanos);
     reply(query, () -> query.client.answer(answer, outcome));
     return true;
   }
@@ -40,7 +47,7 @@ final class Settlement {
 
   /** An error for a query that was never admitted. */
   void refuse(Query query, int status, String message) {
-    counters.settled(Outcome.FAILED);
+    counters.settled(Outcome.FAILED, clock.nanos() - query.admittedNanos);
     reply(query, () -> query.client.error(status, message));
   }
 

@@ -109,16 +109,33 @@ final class Attachment {
     }
   }
 
+  /** Workers that have loaded the model and are connected. */
+  int liveWorkers(ModelManager models) {
+    int live = 0;
+    for (WorkerThread worker : models.getWorkers(model.getModelVersionName())) {
+      live += worker.getState() == WorkerState.WORKER_MODEL_LOADED ? 1 : 0;
+    }
+    return live;
+  }
+
+  /** As many as the code needs, but never more than the model was scaled to. */
+  int neededWorkers() {
+    return Math.max(1, Math.min(queue.router().neededWorkers(), model.getMinWorkers()));
+  }
+
+  /** True if requests can be answered as the archive promises. */
+  boolean ready(ModelManager models) {
+    return liveWorkers(models) >= neededWorkers();
+  }
+
   /** Plain maps and numbers for GET /coded. */
   Map<String, Object> report(ModelManager models) {
     Map<String, Object> report = new LinkedHashMap<>();
     report.put("model", model.getModelName());
     report.put("version", model.getVersion());
-    int live = 0;
-    for (WorkerThread worker : models.getWorkers(model.getModelVersionName())) {
-      live += worker.getState() == WorkerState.WORKER_MODEL_LOADED ? 1 : 0;
-    }
-    report.put("live_workers", live);
+    report.put("ready", ready(models));
+    report.put("live_workers", liveWorkers(models));
+    report.put("needed_workers", neededWorkers());
     report.putAll(queue.router().report());
     return report;
   }

@@ -16,7 +16,10 @@ import org.pytorch.serve.servingsdk.http.Request;
 import org.pytorch.serve.servingsdk.http.Response;
 import org.pytorch.serve.wlm.ModelManager;
 
-/** {@code GET /coded[/(model)]}: state of the coded models. Loading this class starts the plugin. */
+/**
+ * {@code GET /coded[/(model)]}: state of the coded models; for one model 503 while it has fewer
+ * live workers than its code needs. Loading this class starts the plugin.
+ */
 @Endpoint(
     urlPattern = "coded",
     endpointType = EndpointTypes.INFERENCE,
@@ -36,9 +39,11 @@ public final class CodedEndpoint extends ModelServerEndpoint {
     String[] segments = path.split("/");
     String wanted = segments.length > 2 ? segments[2] : null;
     List<Object> reports = new ArrayList<>();
+    boolean ready = true;
     for (Attachment attachment : watcher.attachments()) {
       if (wanted == null || wanted.equals(attachment.model().getModelName())) {
         reports.add(attachment.report(ModelManager.getInstance()));
+        ready &= attachment.ready(ModelManager.getInstance());
       }
     }
     Map<String, Object> body = new LinkedHashMap<>();
@@ -49,6 +54,9 @@ public final class CodedEndpoint extends ModelServerEndpoint {
       body.put("message", "no coded model \"" + wanted + "\" is registered; GET /coded lists them");
     } else {
       body.put("models", reports);
+      if (wanted != null && !ready) {
+        response.setStatus(503); // so that it can be a readiness probe
+      }
     }
     response.setContentType("application/json");
     response.getOutputStream().write(GSON.toJson(body).getBytes(StandardCharsets.UTF_8));

@@ -46,6 +46,7 @@ final class Watcher implements Runnable {
   static Watcher start() {
     if (STARTED.compareAndSet(false, true)) {
       Internals.verify();
+      new MetricsPage(INSTANCE).register();
       Thread thread = new Thread(INSTANCE, "approxifer-watcher");
       thread.setDaemon(true);
       INSTANCE.timers.onEarlier(() -> LockSupport.unpark(thread));

@@ -1,0 +1,45 @@
+package org.approxifer.torchserve.ts;
+
+import java.io.IOException;
+import java.nio.charset.StandardCharsets;
+import org.pytorch.serve.http.StatusResponse;
+import org.pytorch.serve.servingsdk.Context;
+import org.pytorch.serve.servingsdk.ModelServerEndpoint;
+import org.pytorch.serve.servingsdk.annotations.Endpoint;
+import org.pytorch.serve.servingsdk.annotations.helpers.EndpointTypes;
+import org.pytorch.serve.servingsdk.http.Request;
+import org.pytorch.serve.servingsdk.http.Response;
+import org.pytorch.serve.util.ApiUtils;
+import org.pytorch.serve.util.JsonUtils;
+import org.pytorch.serve.wlm.ModelManager;
+
+/**
+ * {@code GET /ping}: TorchServe's own answer, and 503 while a coded model has fewer live workers
+ * than its code needs, if the server's environment sets {@code APPROXIFER_PING=ready}.
+ */
+@Endpoint(
+    urlPattern = "ping",
+    endpointType = EndpointTypes.INFERENCE,
+    description = "TorchServe's ping; with APPROXIFER_PING=ready also readiness of coded models")
+public final class PingEndpoint extends ModelServerEndpoint {
+  private static final boolean READY = "ready".equals(System.getenv("APPROXIFER_PING"));
+
+  private final Watcher watcher = Watcher.start();
+
+  @Override
+  public void doGet(Request request, Response response, Context context) throws IOException {
+    int status = ApiUtils.isModelHealthy() ? 200 : 500;
+    if (READY) {
+      for (Attachment attachment : watcher.attachments()) {
+        if (!attachment.ready(ModelManager.getInstance())) {
+          status = 503;
+        }
+      }
+    }
+    response.setStatus(status);
+    response.setContentType("application/json");
+    StatusResponse body = new StatusResponse(status == 200 ? "Healthy" : "Unhealthy", status);
+    String json = JsonUtils.GSON_PRETTY_EXPOSED.toJson(body) + "\n";
+    response.getOutputStream().write(json.getBytes(StandardCharsets.UTF_8));
+  }
+}

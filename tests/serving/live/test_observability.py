@@ -1,0 +1,64 @@
+"""What an operator sees: metrics, readiness."""
+
+import re
+
+import httpx
+from live_server import png
+
+
+def scrape(live):
+    """The metrics page as {name: {labels: value}}."""
+    page = httpx.get(live.server.metrics + "/metrics", headers=live.http.headers)
+    assert page.status_code == 200, page.text
+    found = {}
+    for line in page.text.splitlines():
+        match = re.match(r"(approxifer_\w+)\{(.*)\} (\S+)$", line)
+        if match:
+            labels = frozenset(re.findall(r'(\w+)="([^"]*)"', match[2]))
+            found.setdefault(match[1], {})[labels] = float(match[3])
+    return found
+
+
+def labels(**named):
+    return frozenset({"model": "tiny", "version": "1.0", **named}.items())
+
+
+def test_metrics_count_requests_by_outcome_and_time_them_in_seconds(live):
+    before = scrape(live)
+    for number in range(10):
+        assert live.post("tiny", png(number)).status_code == 200
+    live.post("tiny", b"no image")
+    live.quiet("tiny")
+    after = scrape(live)
+
+    def grew(name, **named):
+        return after[name][labels(**named)] - before.get(name, {}).get(labels(**named), 0)
+
+    assert grew("approxifer_requests_total", outcome="exact") == 10
+    assert grew("approxifer_requests_total", outcome="failed") == 1
+    assert grew("approxifer_jobs_total", kind="raw") == 11
+    assert grew("approxifer_request_seconds_count", outcome="exact") == 10
+    assert grew("approxifer_request_seconds_bucket", outcome="exact", le="10.0") == 10
+    assert grew("approxifer_queue_seconds_count") == 11
+    assert 0 < grew("approxifer_service_seconds_sum", kind="raw") < 11
+    assert after["approxifer_in_flight"][labels()] == 0
+    assert after["approxifer_live_workers"][labels()] == 3
+    assert (
+        "ts_inference_requests_total"
+        in httpx.get(live.server.metrics + "/metrics", headers=live.http.headers).text
+    )
+
+
+def test_readiness_is_503_while_a_model_has_fewer_workers_than_its_code_needs(live):
+    assert live.http.get("/coded/classic").status_code == 200
+    live.cluster.scale("classic", 0)
+    try:
+        reply = live.http.get("/coded/classic")
+        assert reply.status_code == 503
+        assert reply.json()["models"][0]["ready"] is False
+        assert live.http.get("/ping").status_code == 503
+        assert live.http.get("/coded/tiny").status_code == 200
+    finally:
+        live.cluster.scale("classic", 3)
+    assert live.http.get("/coded/classic").status_code == 200
+    assert live.http.get("/ping").json() == {"status": "Healthy"}
