@@ -62,19 +62,25 @@ final class Counters {
                 Metric.of(
                     "approxifer_requests_total",
                     "Requests by how they were answered.",
-                    "outcome", outcome.toString(), count)));
+                    "outcome",
+                    outcome.toString(),
+                    count)));
     jobs.forEach(
         (kind, count) ->
             metrics.add(
                 Metric.of(
                     "approxifer_jobs_total",
                     "Jobs handed to workers.",
-                    "kind", name(kind), count)));
+                    "kind",
+                    name(kind),
+                    count)));
     metrics.add(Metric.of("approxifer_late_jobs_total", "Jobs late by policy.", late));
     metrics.add(Metric.of("approxifer_hedges_total", "Queries sent again because late.", hedges));
     metrics.add(
         Metric.of(
-            "approxifer_hedges_denied_total", "Hedges the extra-work budget denied.", hedgesDenied));
+            "approxifer_hedges_denied_total",
+            "Hedges the extra-work budget denied.",
+            hedgesDenied));
     metrics.add(
         Metric.of("approxifer_clients_gone_total", "Clients that hung up before an answer.", gone));
     metrics.add(
@@ -90,14 +96,18 @@ final class Counters {
                 Metric.of(
                     "approxifer_request_seconds",
                     "From admission to the answer.",
-                    "outcome", outcome.toString(), histogram)));
+                    "outcome",
+                    outcome.toString(),
+                    histogram)));
     serviceSeconds.forEach(
         (kind, histogram) ->
             metrics.add(
                 Metric.of(
                     "approxifer_service_seconds",
                     "From hand-out to the worker's answer.",
-                    "kind", name(kind), histogram)));
+                    "kind",
+                    name(kind),
+                    histogram)));
   }
 
   private static String name(Task.Kind kind) {

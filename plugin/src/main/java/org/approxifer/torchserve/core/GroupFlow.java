@@ -208,8 +208,7 @@ final class GroupFlow {
     if (plan.preferExactNanos > 0 && !query.outstanding.isEmpty() && !query.settled) {
       query.spare = answer;
       router.after(
-          plan.preferExactNanos,
-          () -> settlement.answer(query, answer, Outcome.RECONSTRUCTED));
+          plan.preferExactNanos, () -> settlement.answer(query, answer, Outcome.RECONSTRUCTED));
     } else {
       settlement.answer(query, answer, Outcome.RECONSTRUCTED);
     }

@@ -98,8 +98,7 @@ final class HandOut {
     long now = clock.nanos();
     for (boolean lastChoice : new boolean[] {false, true}) {
       for (Waiter waiter : waiters) {
-        if (waiter.assignment == null
-            && ledger.of(waiter.worker).lastChoice(now) == lastChoice) {
+        if (waiter.assignment == null && ledger.of(waiter.worker).lastChoice(now) == lastChoice) {
           waiter.assignment = take(waiter.worker, true);
           if (waiter.assignment != null) {
             waiter.ready.signal();

@@ -5,9 +5,7 @@ import java.util.List;
 /** Counts of values at or below fixed bounds, as Prometheus wants them. Not thread-safe. */
 public final class Histogram {
   /** Bounds for durations in seconds: 1 ms to 10 s. */
-  static final double[] SECONDS = {
-    .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10
-  };
+  static final double[] SECONDS = {.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10};
 
   private final double[] bounds;
   private final long[] counts;

@@ -43,10 +43,11 @@ final class Ledger {
               Metric.of(
                   "approxifer_worker_erasures_total",
                   "Answers of a worker that could not be used.",
-                  "worker", id, entry.erasures));
+                  "worker",
+                  id,
+                  entry.erasures));
           metrics.add(
-              Metric.of(
-                  "approxifer_worker_late_total", "Late jobs.", "worker", id, entry.late));
+              Metric.of("approxifer_worker_late_total", "Late jobs.", "worker", id, entry.late));
           metrics.add(
               Metric.of(
                   "approxifer_worker_deaths_total", "Deaths seen.", "worker", id, entry.deaths));

@@ -121,7 +121,6 @@ final class Payloads {
     return kept;
   }
 
-
   /** A parameter that shares its bytes; TorchServe's own copies them. */
   private static final class Shared extends InputParameter {
     private final String name;

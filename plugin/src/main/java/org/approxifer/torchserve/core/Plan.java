@@ -56,7 +56,10 @@ public final class Plan {
     int format = integer(json, "format");
     if (format != FORMAT) {
       throw new JsonParseException(
-          "plan.json: expected format " + FORMAT + ", found " + format
+          "plan.json: expected format "
+              + FORMAT
+              + ", found "
+              + format
               + "; archive the model again with the package that belongs to this plugin");
     }
     enabled = !json.has("enabled") || json.get("enabled").getAsBoolean();
@@ -88,9 +91,15 @@ public final class Plan {
     idempotent = need(policy, "idempotent").getAsBoolean();
     if (queries < 1 || numWorkers < queries || quorum < 1 || quorum > numWorkers || copies < 1) {
       throw new JsonParseException(
-          "plan.json: expected 1 <= queries <= num_workers, 1 <= quorum <= num_workers, copies >= 1;"
-              + " found queries=" + queries + " num_workers=" + numWorkers + " quorum=" + quorum
-              + " copies=" + copies);
+          "plan.json: expected 1 <= queries <= num_workers, 1 <= quorum <= num_workers, copies >="
+              + " 1; found queries="
+              + queries
+              + " num_workers="
+              + numWorkers
+              + " quorum="
+              + quorum
+              + " copies="
+              + copies);
     }
   }
 

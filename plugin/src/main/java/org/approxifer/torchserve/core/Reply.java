@@ -29,7 +29,12 @@ final class Reply {
         int length = section.get(1).getAsInt();
         if (length < 0 || length > body.length - start) {
           throw new MalformedReply(
-              "section " + section.get(0) + " of " + length + " bytes, " + (body.length - start)
+              "section "
+                  + section.get(0)
+                  + " of "
+                  + length
+                  + " bytes, "
+                  + (body.length - start)
                   + " are left");
         }
         sections.put(section.get(0).getAsString(), new int[] {start, length});

@@ -57,12 +57,15 @@ final class Resend {
   private boolean gaveUp(Query query) {
     if (query.deaths >= MOST_DEATHS) {
       settlement.error(
-          query, 500,
-          "Worker died. The request was in flight at " + query.deaths
+          query,
+          500,
+          "Worker died. The request was in flight at "
+              + query.deaths
               + " worker deaths and is not sent again");
     } else if (query.deaths > 0 && !router.plan.idempotent) {
       settlement.error(
-          query, 500,
+          query,
+          500,
           "Worker died. The request is not sent again (handler.approxifer.policy.idempotent)");
     }
     return query.settled;

@@ -13,8 +13,8 @@ import java.util.function.Supplier;
  * The life of the requests of one model version: admit, group, hand out, watch, settle once.
  *
  * <p>Every public method may be called from any thread. State changes under one lock; replies to
- * clients are collected meanwhile and sent after it is released, because a client's reply may
- * block or throw.
+ * clients are collected meanwhile and sent after it is released, because a client's reply may block
+ * or throw.
  */
 public final class Router {
   final Plan plan;
@@ -24,6 +24,7 @@ public final class Router {
 
   /** Parities have a budget of their own: they must be there before anything is late. */
   final ExtraWork parityWork;
+
   final Ledger ledger = new Ledger();
   final Counters counters;
 
@@ -78,9 +79,15 @@ public final class Router {
             settlement.refuse(query, 503, name + " is being unregistered");
           } else if (live.size() >= limit) {
             settlement.refuse(
-                query, 503,
-                "the queue of " + name + " is full: " + live.size()
-                    + " requests wait (jobQueueSize " + limit + "); try again");
+                query,
+                503,
+                "the queue of "
+                    + name
+                    + " is full: "
+                    + live.size()
+                    + " requests wait (jobQueueSize "
+                    + limit
+                    + "); try again");
           } else {
             live.add(query);
             extra.admitted();
@@ -198,8 +205,7 @@ public final class Router {
     var error = reply.object("error");
     String erasure = reply.text("erasure");
     if (error != null) {
-      settlement.error(
-          query, error.get("status").getAsInt(), error.get("message").getAsString());
+      settlement.error(query, error.get("status").getAsInt(), error.get("message").getAsString());
     } else if (!reply.has("answer")) {
       resend.erased(assignment, "malformed reply: it has no answer");
     } else if (erasure != null && query.erasures == 0 && plan.idempotent) {

@@ -16,11 +16,7 @@ final class Settlement {
   private final ArrayDeque<Runnable> replies;
 
   Settlement(
-      String name,
-      Clock clock,
-      Counters counters,
-      Set<Query> live,
-      ArrayDeque<Runnable> replies) {
+      String name, Clock clock, Counters counters, Set<Query> live, ArrayDeque<Runnable> replies) {
     this.name = name;
     this.clock = clock;
     this.counters = counters;

@@ -40,15 +40,13 @@ final class State {
             router.backlog.dropped()));
     metrics.add(Metric.of("approxifer_in_flight", "Clients that wait.", router.live.size()));
     metrics.add(
-        Metric.of(
-            "approxifer_waiting", "Tasks that wait for a worker.", router.backlog.waiting()));
+        Metric.of("approxifer_waiting", "Tasks that wait for a worker.", router.backlog.waiting()));
     metrics.add(
         Metric.of(
             "approxifer_outstanding_jobs",
             "Jobs that workers have not answered.",
             router.out.size()));
-    metrics.add(
-        Metric.of("approxifer_idle_workers", "Workers that wait.", router.handOut.idle()));
+    metrics.add(Metric.of("approxifer_idle_workers", "Workers that wait.", router.handOut.idle()));
     metrics.add(
         Metric.of(
             "approxifer_late_after_seconds",

@@ -41,8 +41,7 @@ final class Watchdog {
 
   /** True if the worker was scaled away and TorchServe has had time to say so. */
   boolean forgotten(Assignment assignment) {
-    return !workers.contains(assignment.worker)
-        && now - assignment.handedNanos > NO_CALLBACK_NANOS;
+    return !workers.contains(assignment.worker) && now - assignment.handedNanos > NO_CALLBACK_NANOS;
   }
 
   /** Ends the wait of a client that has left, or whom nothing will reach in time. */
@@ -69,8 +68,10 @@ final class Watchdog {
     }
     long deadlineMs = (query.deadlineNanos - query.admittedNanos) / 1_000_000;
     settlement.error(
-        query, 503,
-        "no answer within the deadline of " + deadlineMs
+        query,
+        503,
+        "no answer within the deadline of "
+            + deadlineMs
             + " ms (handler.approxifer.policy.deadline_ms, or the request's own)");
   }
 }

@@ -169,7 +169,10 @@ final class Attachment {
 
   private static Path writeKey(Model model, Signer signer) throws IOException {
     Path key =
-        model.getModelDir().toPath().resolve("approxifer-" + ProcessHandle.current().pid() + ".key");
+        model
+            .getModelDir()
+            .toPath()
+            .resolve("approxifer-" + ProcessHandle.current().pid() + ".key");
     Files.deleteIfExists(key);
     Files.createFile(
         key, PosixFilePermissions.asFileAttribute(PosixFilePermissions.fromString("rw-------")));

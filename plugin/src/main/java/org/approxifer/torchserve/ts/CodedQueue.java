@@ -94,7 +94,9 @@ final class CodedQueue extends LinkedBlockingDeque<Job> {
     return new HandedJob(model, version, router, assignment);
   }
 
-  /** TorchServe names a worker's thread "W-(port)-(model)_(version)"; the port is the worker's id. */
+  /**
+   * TorchServe names a worker's thread "W-(port)-(model)_(version)"; the port is the worker's id.
+   */
   private static String worker() {
     String name = Thread.currentThread().getName();
     int end = name.indexOf('-', 2);

@@ -7,7 +7,9 @@ import java.util.concurrent.locks.ReentrantLock;
 import org.pytorch.serve.job.Job;
 import org.pytorch.serve.wlm.Model;
 
-/** The two private fields of TorchServe 0.12.0's Model that the plugin needs. Never set, only read. */
+/**
+ * The two private fields of TorchServe 0.12.0's Model that the plugin needs. Never set, only read.
+ */
 final class Internals {
   private static final Field JOBS = field("jobsDb", ConcurrentMap.class);
   private static final Field LOCK = field("lock", ReentrantLock.class);
@@ -19,7 +21,6 @@ final class Internals {
     LOCK.getName();
     JOBS.getName();
   }
-
 
   @SuppressWarnings("unchecked")
   static ConcurrentMap<String, LinkedBlockingDeque<Job>> jobs(Model model) {
@@ -49,8 +50,11 @@ final class Internals {
       return field;
     } catch (NoSuchFieldException e) {
       throw new IllegalStateException(
-          "approxifer-plugin needs TorchServe 0.12.0: Model." + name + " is not a "
-              + type.getSimpleName() + " there; install torchserve==0.12.0",
+          "approxifer-plugin needs TorchServe 0.12.0: Model."
+              + name
+              + " is not a "
+              + type.getSimpleName()
+              + " there; install torchserve==0.12.0",
           e);
     }
   }

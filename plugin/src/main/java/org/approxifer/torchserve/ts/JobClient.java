@@ -122,7 +122,6 @@ final class JobClient implements Client {
     if (status == 503) {
       headers.put("Retry-After", String.valueOf(RETRY_AFTER_S));
     }
-    job.response(
-        body.getBytes(StandardCharsets.UTF_8), "application/json", status, null, headers);
+    job.response(body.getBytes(StandardCharsets.UTF_8), "application/json", status, null, headers);
   }
 }

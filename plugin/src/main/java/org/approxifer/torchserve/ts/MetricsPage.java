@@ -25,12 +25,18 @@ final class MetricsPage extends Collector {
       List<Metric> metrics = attachment.router().metrics();
       metrics.add(
           new Metric(
-              "approxifer_live_workers", "Workers that have loaded the model.", Map.of(),
-              attachment.liveWorkers(models), null));
+              "approxifer_live_workers",
+              "Workers that have loaded the model.",
+              Map.of(),
+              attachment.liveWorkers(models),
+              null));
       metrics.add(
           new Metric(
-              "approxifer_needed_workers", "Live workers that the code needs.", Map.of(),
-              attachment.neededWorkers(), null));
+              "approxifer_needed_workers",
+              "Live workers that the code needs.",
+              Map.of(),
+              attachment.neededWorkers(),
+              null));
       for (Metric metric : metrics) {
         MetricFamilySamples family =
             families.computeIfAbsent(
@@ -75,8 +81,7 @@ final class MetricsPage extends Collector {
       bucketValues.add(doubleToGoString(bounds.get(i)));
       samples.add(new Sample(metric.name() + "_bucket", bucketNames, bucketValues, counts.get(i)));
     }
-    samples.add(
-        new Sample(metric.name() + "_count", names, values, counts.get(counts.size() - 1)));
+    samples.add(new Sample(metric.name() + "_count", names, values, counts.get(counts.size() - 1)));
     samples.add(new Sample(metric.name() + "_sum", names, values, metric.histogram().sum()));
   }
 }

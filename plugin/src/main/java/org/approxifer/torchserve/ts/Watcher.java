@@ -23,8 +23,8 @@ import org.slf4j.Logger;
 import org.slf4j.LoggerFactory;
 
 /**
- * The plugin's one thread: runs the timers, attaches models that carry a plan, and lets each
- * router look at its workers.
+ * The plugin's one thread: runs the timers, attaches models that carry a plan, and lets each router
+ * look at its workers.
  */
 final class Watcher implements Runnable {
   private static final Logger LOGGER = LoggerFactory.getLogger(Watcher.class);
@@ -111,7 +111,8 @@ final class Watcher implements Runnable {
       if (!plan.enabled()) {
         LOGGER.info("{} is served plainly: handler.approxifer.enabled is false", name);
       } else if (refusal != null) {
-        LOGGER.error("{} is served plainly: {} in its model-config.yaml cannot be coded", name, refusal);
+        LOGGER.error(
+            "{} is served plainly: {} in its model-config.yaml cannot be coded", name, refusal);
       } else {
         attachments.add(Attachment.attach(model, plan, timers));
         LOGGER.info("{} is served coded", name);

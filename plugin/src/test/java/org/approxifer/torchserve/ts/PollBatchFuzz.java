@@ -177,8 +177,7 @@ public final class PollBatchFuzz {
     private final AtomicInteger replies = new AtomicInteger();
 
     Request() {
-      super(
-          "fuzz", "1.0", WorkerCommands.PREDICT, new RequestInput(UUID.randomUUID().toString()));
+      super("fuzz", "1.0", WorkerCommands.PREDICT, new RequestInput(UUID.randomUUID().toString()));
     }
 
     private void replied() {
