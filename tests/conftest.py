@@ -7,6 +7,17 @@ for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ.setdefault(name, "1")
 
 
+def _rank(item):
+    folders = item.path.parts
+    # tests/serving/live keeps one server for its whole session, so it comes last of all: then no
+    # two servers ever run at once.
+    if "live" in folders:
+        return 3
+    if "alone" in folders:
+        return 2
+    return 1 if item.get_closest_marker("server") else 0
+
+
 def pytest_collection_modifyitems(items):
     """Run tests that start a real TorchServe last: what is cheap to find is found first."""
-    items.sort(key=lambda item: item.get_closest_marker("server") is not None)
+    items.sort(key=_rank)

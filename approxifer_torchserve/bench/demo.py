@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import psutil
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
@@ -28,7 +29,8 @@ from approxifer_torchserve.bench.load import Record, Sample, Target, closed_loop
 from approxifer_torchserve.bench.report import MedianRatio, PhaseResult
 from approxifer_torchserve.bench.schedule import Disturbance, Phase, run_phase
 from approxifer_torchserve.serving.cluster import Cluster
-from approxifer_torchserve.serving.launcher import DEFAULT_VMARGS, ServerOptions, TorchServe
+from approxifer_torchserve.serving.launcher import TorchServe
+from approxifer_torchserve.serving.options import DEFAULT_VMARGS, MB_PER_WORKER, ServerOptions
 
 MAX_UTILISATION = 0.30
 SLOW_S = 1.0
@@ -165,13 +167,14 @@ def run_demo(
     Raises:
         LaunchError: A server did not start.
         ClusterError: Workers did not come up.
-        OSError: Training or a file failed.
+        OSError: Too little memory is free, or training or a file failed.
     """
     size = QUICK if quick else FULL
     console = console or Console(stderr=True, highlight=False)
     if not console.is_terminal:
         # A log has no width of its own; the table should not be cut to 80 columns there.
         console.width = max(console.width, LOG_WIDTH)
+    _need_memory(2 * size.workers)
     begun = time.monotonic()
     bar = Progress(
         TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), console=console
@@ -200,6 +203,12 @@ def run_demo(
     for check in checks:
         console.print(f"{'[green]✓[/]' if check.ok else '[red]✗[/]'} {check.what}: {check.says}")
     return found
+
+
+def _need_memory(workers: int) -> None:
+    free, need = psutil.virtual_memory().available // 2**20, workers * MB_PER_WORKER
+    if free < need:
+        raise OSError(f"{workers} workers need about {need} MB, {free} MB are free: try --quick")
 
 
 def _start(stack: ExitStack, work: Path, size: Size, seed: int) -> dict[str, Side]:

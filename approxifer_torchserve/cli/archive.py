@@ -200,7 +200,10 @@ def show(result: ArchiveReport) -> None:
         if isinstance(value, (list, tuple)) and value:
             table.add_row(key, "; ".join(map(str, value)))
     if result.sample is not None:
-        table.add_row("sample", result.sample.model_dump_json())
+        tried = result.sample
+        times = ", ".join(f"{kind} {ms:.2f} ms" for kind, ms in tried.milliseconds.items())
+        shapes = f"{', '.join(tried.query)} to {', '.join(tried.prediction)}" if tried.query else ""
+        table.add_row("sample", f"{shapes}; answer {tried.answer_bytes} bytes; {times}")
     for warning in result.warnings:
         table.add_row("[yellow]warning[/]", warning)
     console.print(table)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -38,6 +40,8 @@ def run(
             "'approxifer-torchserve[serve,lightning,bench]'"
         ) from error
 
+    # Without this SIGTERM would end Python at once and leave two servers behind.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     with told_failures():
         report = run_demo(out, quick=quick, seed=seed)
     if as_json:

@@ -16,8 +16,6 @@ from rich.table import Table
 
 from approxifer_torchserve.cli.output import Json, console, print_json
 
-# A worker with torch loaded and a small model; measured at 223 MB with nine of them.
-MB_PER_WORKER = 250
 SERVICE = "META-INF/services/org.pytorch.serve.servingsdk.ModelServerEndpoint"
 MARKS = {"ok": "[green]ok[/]", "note": "[yellow]note[/]", "bad": "[red]bad[/]"}
 
@@ -127,6 +125,8 @@ def _ports() -> Finding:
 
 
 def _memory(workers: int) -> Finding:
+    from approxifer_torchserve.serving.options import MB_PER_WORKER
+
     free = psutil.virtual_memory().available // 2**20
     need = workers * MB_PER_WORKER
     says = f"{free} MB free; {workers} workers take about {need} MB plus the model in each"
