@@ -99,7 +99,7 @@ class SelfTest:
         if "queries" in header:
             return f"the sample is {header['queries']} queries"
         if "erasure" in header:
-            return header["erasure"] + " for the sample"
+            return f"{header['erasure']} for the sample"
         if self.plan["mode"] not in ("systematic", "coded"):
             return f"mode is {self.plan['mode']}"
         if "prediction" not in sections:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 import json
 import struct
@@ -61,8 +60,7 @@ def parse(body: bytes | bytearray) -> tuple[dict[str, Any], dict[str, bytes]]:
 
 def sign(key: str, request_id: str, text: str) -> str:
     """Returns the HMAC-SHA256, in hex, of a job's JSON for one request."""
-    message = f"{request_id}\n{text}".encode()
-    return hmac.new(key.encode("ascii"), message, hashlib.sha256).hexdigest()
+    return hmac.digest(key.encode("ascii"), f"{request_id}\n{text}".encode(), "sha256").hex()
 
 
 class JobKey:

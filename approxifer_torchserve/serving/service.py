@@ -27,10 +27,10 @@ from approxifer_torchserve.serving.coding import Coding, CodingError, coded_quer
 from approxifer_torchserve.serving.failures import Failure
 from approxifer_torchserve.serving.flow import Mates, Request, StagedFlow, WholeFlow
 from approxifer_torchserve.serving.members import (
+    PREFIX,
     Job,
     JobError,
     Member,
-    hide,
     member_request,
     parse_job,
 )
@@ -99,15 +99,17 @@ class CodedService:
         found: list[Job | JobError | None] = []
         for index, processor in enumerate(context.request_processor):
             headers = processor.get_request_properties()
-            names = [name for name in headers if name.lower() == frame.JOB_HEADER]
+            ours = [name for name in headers if name[:13].lower() == PREFIX]
             job = None
-            for name in names:
-                job = self.key.open(context.request_ids[index], str(headers.pop(name))) or job
+            for name in ours:
+                if name.lower() == frame.JOB_HEADER:
+                    value = str(headers.pop(name))
+                    job = self.key.open(context.request_ids[index], value) or job
             if job is None:
                 found.append(None)
                 continue
-            for name in set(headers) - set(hide(headers)):
-                del headers[name]
+            for name in ours:
+                headers.pop(name, None)
             try:
                 found.append(parse_job(job, len(self.plan["systematic"]), self.plan["queries"]))
             except JobError as error:
