@@ -98,8 +98,8 @@ def _plugin() -> Finding:
     try:
         jar = plugin_jar()
         with zipfile.ZipFile(jar) as archive:
-            entry = archive.read(SERVICE).decode().strip()
-            archive.getinfo(entry.replace(".", "/") + ".class")
+            for endpoint in archive.read(SERVICE).decode().split():
+                archive.getinfo(endpoint.replace(".", "/") + ".class")
     except PluginNotBuiltError as error:
         return Finding("plugin", "bad", str(error))
     except (KeyError, zipfile.BadZipFile) as error:
