@@ -1,17 +1,16 @@
 package org.approxifer.torchserve.ts;
 
 import java.io.IOException;
-import java.nio.file.Files;
-import java.nio.file.Path;
-import java.nio.file.StandardOpenOption;
-import java.nio.file.attribute.PosixFilePermissions;
 import java.util.HashSet;
 import java.util.LinkedHashMap;
+import java.util.List;
 import java.util.Map;
 import java.util.Set;
 import java.util.UUID;
 import java.util.concurrent.LinkedBlockingDeque;
+import java.util.stream.IntStream;
 import org.approxifer.torchserve.core.Clock;
+import org.approxifer.torchserve.core.Placement;
 import org.approxifer.torchserve.core.Plan;
 import org.approxifer.torchserve.core.Router;
 import org.approxifer.torchserve.core.Signer;
@@ -23,20 +22,25 @@ import org.pytorch.serve.wlm.Model;
 import org.pytorch.serve.wlm.ModelManager;
 import org.pytorch.serve.wlm.WorkerState;
 import org.pytorch.serve.wlm.WorkerThread;
+import org.slf4j.Logger;
+import org.slf4j.LoggerFactory;
 
 /** One model version whose queue is ours. */
 final class Attachment {
+  private static final Logger LOGGER = LoggerFactory.getLogger(Attachment.class);
   private static final long[] DRAIN_AGAIN_MS = {20, 200, 2000};
   private static final int LONG_BATCH_DELAY_MS = 60_000;
 
   private final Model model;
   private final CodedQueue queue;
-  private final Path key;
+  private final ModelFiles files;
+  private final Placement placement;
 
-  private Attachment(Model model, CodedQueue queue, Path key) {
+  private Attachment(Model model, CodedQueue queue, ModelFiles files) {
     this.model = model;
     this.queue = queue;
-    this.key = key;
+    this.files = files;
+    placement = new Placement(gpus(model));
   }
 
   /** Why a model cannot be attached although it has a plan, or null. */
@@ -60,7 +64,8 @@ final class Attachment {
     LinkedBlockingDeque<Job> old = Internals.jobs(model).get(Model.DEFAULT_DATA_QUEUE);
     int limit = old.size() + old.remainingCapacity();
     Signer signer = Signer.random();
-    Path key = writeKey(model, signer);
+    ModelFiles files = new ModelFiles(model);
+    files.writeKey(signer);
     Router router =
         new Router(name + " version " + version, plan, limit, signer, Clock.SYSTEM, timers);
     CodedQueue queue = new CodedQueue(name, version, router, Internals.lock(model));
@@ -73,7 +78,7 @@ final class Attachment {
       timers.after(delay * 1_000_000, () -> drain(old, queue));
     }
     wake(model, old);
-    return new Attachment(model, queue, key);
+    return new Attachment(model, queue, files);
   }
 
   Model model() {
@@ -94,6 +99,23 @@ final class Attachment {
       }
     }
     queue.router().guard(workers, registered);
+    try {
+      if (registered && placement.update(workers)) {
+        files.writePlacement(placement.byWorker());
+      }
+    } catch (IOException e) {
+      LOGGER.error("{}: workers keep TorchServe's own GPUs", model.getModelName(), e);
+    }
+  }
+
+  /** The devices TorchServe would choose from; {@code APPROXIFER_FAKE_GPUS} pretends, for tests. */
+  private static List<Integer> gpus(Model model) {
+    if (model.isHasCfgDeviceIds()) {
+      return model.getDeviceIds();
+    }
+    String fake = System.getenv("APPROXIFER_FAKE_GPUS");
+    int count = fake == null ? model.getNumCores() : Integer.parseInt(fake);
+    return IntStream.range(0, count).boxed().toList();
   }
 
   /** True once the model version is gone and nobody waits for it. */
@@ -103,7 +125,7 @@ final class Attachment {
 
   void detach() {
     try {
-      Files.deleteIfExists(key);
+      files.delete();
     } catch (IOException e) {
       // TorchServe deletes the model's directory with it.
     }
@@ -136,6 +158,7 @@ final class Attachment {
     report.put("ready", ready(models));
     report.put("live_workers", liveWorkers(models));
     report.put("needed_workers", neededWorkers());
+    report.put("gpus", placement.byWorker());
     report.putAll(queue.router().report());
     return report;
   }
@@ -165,19 +188,6 @@ final class Attachment {
         old.offer(new WakeUp(model));
       }
     }
-  }
-
-  private static Path writeKey(Model model, Signer signer) throws IOException {
-    Path key =
-        model
-            .getModelDir()
-            .toPath()
-            .resolve("approxifer-" + ProcessHandle.current().pid() + ".key");
-    Files.deleteIfExists(key);
-    Files.createFile(
-        key, PosixFilePermissions.asFileAttribute(PosixFilePermissions.fromString("rw-------")));
-    Files.writeString(key, signer.key(), StandardOpenOption.TRUNCATE_EXISTING);
-    return key;
   }
 
   /** An empty request to a worker that waits on the replaced queue. Its answer goes nowhere. */
