@@ -295,7 +295,8 @@ def _classic(demo: Demo, sides: dict[str, Side], samples: tuple[Sample, ...]) ->
         "answer comes from a decode. Groups close after 100 ms, often with fewer than K queries, "
         "and mostly all K+S answers are in: with one lost, its accuracy is lower."
     )
-    demo.run_phase(size.phase("classic", label, capacity), [target], samples)
+    classic = demo.run_phase(size.phase("classic", label, capacity), [target], samples)
+    demo.facts["classic_utilisation"] = classic.phase.rate / capacity
 
 
 def _capacity(size: Size, target: Target, samples: tuple[Sample, ...]) -> float:

@@ -68,31 +68,42 @@ class Victims:
         self._slow: int | None = None
         self.killed: list[int] = []
 
-    def ready_pids(self) -> list[int]:
-        """Return the process ids of the workers that can take jobs now."""
-        return [w.pid for w in self.cluster.describe(self.model)[0].workers if w.ready]
+    def ready(self) -> list[psutil.Process]:
+        """Return the workers that can take jobs now and are what their process ids say.
+
+        The Management API can be a restart behind, so each process id is checked: a worker's
+        command line, and this server's JVM as parent.
+
+        Raises:
+            OSError: There is none.
+        """
+        found = []
+        for worker in self.cluster.describe(self.model)[0].workers:
+            try:
+                process = psutil.Process(worker.pid) if worker.ready else None
+                if process and is_worker(process) and process.ppid() == self.server.pid:
+                    found.append(process)
+            except psutil.Error:
+                continue
+        if not found:
+            raise OSError(f"{self.model} has no ready worker to disturb on this server")
+        return found
 
     async def slow_down(self, seconds: float) -> None:
         """Make one worker late at every job; another one where the last was replaced."""
-        pids = await asyncio.to_thread(self.ready_pids)
-        if self._slow not in pids:
+        pids = [process.pid for process in await asyncio.to_thread(self.ready)]
+        if self._slow is None or self._slow not in pids:
             self._slow = self._draw.choice(pids)
-        assert self._slow is not None
         self.faults.delay(self._slow, seconds)
 
     async def kill_one(self, after_s: float) -> None:
         """Kill one ready worker with SIGKILL, some seconds into the slice.
 
         Raises:
-            RuntimeError: The process id is not that of a worker of this server.
+            OSError: There is no worker to kill.
         """
         await asyncio.sleep(after_s)
-        pid = self._draw.choice(await asyncio.to_thread(self.ready_pids))
-        process = psutil.Process(pid)
-        # The Management API can be behind by a restart: never signal what is not our own worker.
-        if not is_worker(process) or process.ppid() != self.server.pid:
-            raise RuntimeError(
-                f"pid {pid} is not a worker of the server with pid {self.server.pid}"
-            )
-        process.send_signal(signal.SIGKILL)
-        self.killed.append(pid)
+        victim = self._draw.choice(await asyncio.to_thread(self.ready))
+        # psutil refuses where the process id has been given to another process meanwhile.
+        victim.send_signal(signal.SIGKILL)
+        self.killed.append(victim.pid)

@@ -12,8 +12,10 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from approxifer_torchserve.cli.output import (
     DEFAULT_MANAGEMENT,
     Json,
+    KeyFile,
     Management,
     Token,
+    choose_token,
     console,
     errors,
     print_json,
@@ -42,6 +44,7 @@ def run(
     timeout: Annotated[float, typer.Option(min=1, help="Seconds for the workers.")] = 180.0,
     management: Management = DEFAULT_MANAGEMENT,
     token: Token = None,
+    key_file: KeyFile = None,
     as_json: Json = False,
 ) -> None:
     """Register an archive with a running server; doing it twice does no harm.
@@ -62,7 +65,10 @@ def run(
 
     if make_default and version is None:
         raise typer.BadParameter("--default needs --version", param_hint="--version")
-    with told_failures(), Cluster(management, token) as cluster:
+    with (
+        told_failures(),
+        Cluster(management, choose_token(token, key_file, "management")) as cluster,
+    ):
         url = archive
         if model_store is not None:
             model_store.mkdir(parents=True, exist_ok=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -25,9 +26,13 @@ Management = Annotated[
 ]
 Token = Annotated[
     str | None,
+    typer.Option(help="Token, where the server asks for one.", rich_help_panel="Server"),
+]
+KeyFile = Annotated[
+    Path | None,
     typer.Option(
-        help="Token, where the server asks for one (see key_file.json in its folder).",
-        envvar="APPROXIFER_TOKEN",
+        help="Take the token from this key_file.json of the server's folder.",
+        envvar="APPROXIFER_KEY_FILE",
         rich_help_panel="Server",
     ),
 ]
@@ -38,6 +43,26 @@ DEFAULT_INFERENCE = "http://127.0.0.1:8080"
 def print_json(value: Any) -> None:
     """Print a value as JSON, plain also on a terminal."""
     typer.echo(json.dumps(value, indent=2, default=str))
+
+
+def choose_token(token: str | None, key_file: Path | None, kind: str) -> str | None:
+    """Return the token to send.
+
+    Args:
+        token: What the user gave; it is taken as it is.
+        key_file: TorchServe's key file, read where no token was given.
+        kind: "management" or "inference".
+
+    Raises:
+        ValueError: The file is not one of TorchServe's key files.
+        OSError: It cannot be read.
+    """
+    if token is not None or key_file is None:
+        return token
+    try:
+        return str(json.loads(key_file.read_text())[kind]["key"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"--key-file: {key_file} holds no {kind} key ({error!r})") from error
 
 
 def fail(message: str) -> typer.Exit:

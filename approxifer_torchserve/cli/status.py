@@ -17,7 +17,9 @@ from rich.text import Text
 from approxifer_torchserve.cli.output import (
     DEFAULT_INFERENCE,
     Json,
+    KeyFile,
     Token,
+    choose_token,
     console,
     print_json,
     told_failures,
@@ -39,6 +41,7 @@ def run(
         ),
     ] = DEFAULT_INFERENCE,
     token: Token = None,
+    key_file: KeyFile = None,
     as_json: Json = False,
 ) -> None:
     """Show the coded models of a running server: workers, their ledger, counters.
@@ -52,6 +55,7 @@ def run(
     if watch and as_json:
         raise typer.BadParameter("--watch and --json exclude each other", param_hint="--watch")
     with told_failures():
+        token = choose_token(token, key_file, "inference")
         state = fetch(inference, model, token)
         if as_json:
             print_json(state)
@@ -95,7 +99,7 @@ def fetch(inference: str, model: str | None, token: str | None) -> Any:
     if not reply.is_success:
         hint = "no such coded model, or the server runs without the plugin"
         if "Token Auth" in reply.text:
-            hint = "send the 'inference' key of key_file.json with --token"
+            hint = "give the server's key_file.json with --key-file"
         raise ClusterError(
             f"GET {path}: {reply.status_code}: {reply.text.strip()[:300]} ({hint})",
             reply.status_code,

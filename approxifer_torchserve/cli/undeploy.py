@@ -9,8 +9,10 @@ import typer
 from approxifer_torchserve.cli.output import (
     DEFAULT_MANAGEMENT,
     Json,
+    KeyFile,
     Management,
     Token,
+    choose_token,
     console,
     print_json,
     told_failures,
@@ -24,6 +26,7 @@ def run(
     ] = None,
     management: Management = DEFAULT_MANAGEMENT,
     token: Token = None,
+    key_file: KeyFile = None,
     as_json: Json = False,
 ) -> None:
     """Remove a model; removing one that is not there does no harm.
@@ -34,7 +37,10 @@ def run(
     """
     from approxifer_torchserve.serving.cluster import Cluster
 
-    with told_failures(), Cluster(management, token) as cluster:
+    with (
+        told_failures(),
+        Cluster(management, choose_token(token, key_file, "management")) as cluster,
+    ):
         removed = cluster.unregister(name, version)
     if as_json:
         print_json({"model": name, "version": version, "removed": removed})

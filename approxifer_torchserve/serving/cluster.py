@@ -98,7 +98,7 @@ Progress = Callable[[int, int], None]
 
 HINTS = {
     400: "check the values that were sent",
-    401: "send a token: --token, or the 'management' key of key_file.json in the server's folder",
+    401: "send the 'management' key of key_file.json in the server's folder: --key-file FILE",
     404: "the archive must lie in the server's model store under that name, or the model be "
     "registered: see GET /models",
     403: "the default version cannot be removed while others exist: choose another with "

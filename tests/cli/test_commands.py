@@ -152,6 +152,15 @@ def test_deploy_without_a_server_says_where_it_looked(run, nobody):
     assert "approxifer serve" in result.stderr
 
 
+@pytest.mark.parametrize("text", ["{}", "[]", "no JSON", '{"management": {}}'])
+def test_a_file_that_is_no_key_file_is_told(run, nobody, tmp_path, text):
+    path = tmp_path / "key_file.json"
+    path.write_text(text)
+    result = run("undeploy", "x", "--management", nobody, "--key-file", path)
+    assert result.exit_code == 1
+    assert "holds no management key" in result.stderr
+
+
 def test_deploy_refuses_a_path_it_cannot_deliver(run, nobody):
     result = run("deploy", "some/where.mar", "--management", nobody)
     assert result.exit_code == 1

@@ -38,7 +38,7 @@ def test_archive_serve_deploy_status_undeploy(tmp_path, monkeypatch):
     assert made["sample"]["codable"]
 
     with TorchServe(tmp_path / "store") as server:
-        monkeypatch.setenv("APPROXIFER_TOKEN", server.token())
+        monkeypatch.setenv("APPROXIFER_KEY_FILE", str(server.run_dir / "key_file.json"))
         where = ("--management", server.management)
         deploy = (
             "deploy", tmp_path / "made" / "tiny.mar", "--model-store", tmp_path / "store", *where,
@@ -60,9 +60,7 @@ def test_archive_serve_deploy_status_undeploy(tmp_path, monkeypatch):
             expected = model(torch.tensor([[0.0, 1.0, 2.0, 3.0]]))[0]
         assert torch.allclose(torch.tensor(reply.json()), expected, atol=1e-6)
 
-        status = run(
-            "status", "tiny", "--inference", server.inference, "--token", inference, "--json"
-        )
+        status = run("status", "tiny", "--inference", server.inference, "--json")
         assert "tiny" in json.dumps(status)
 
         assert run("undeploy", "tiny", *where, "--json")["removed"] is True
