@@ -153,7 +153,11 @@ def ensure_plugin() -> None:
     if os.environ.get(SKIP, "") not in ("", "0"):
         print(f"{SKIP} is set: installing without the TorchServe plugin", file=sys.stderr)
         return
-    build_plugin()
+    try:
+        build_plugin()
+    except PluginBuildError as error:
+        # Under pip a traceback through its hooks would bury the one line that helps.
+        raise SystemExit(f"error: {error}") from None
 
 
 def build_wheel(
