@@ -7,6 +7,7 @@ four workers to two and back has two on one GPU. The plugin writes
 
 from __future__ import annotations
 
+import itertools
 import json
 import logging
 import re
@@ -27,7 +28,7 @@ def worker_id(arguments: Sequence[str]) -> str | None:
         >>> worker_id(["worker.py", "--sock-type", "unix", "--sock-name", "/tmp/.ts.sock.9003"])
         '9003'
     """
-    for option, value in zip(arguments, arguments[1:], strict=False):
+    for option, value in itertools.pairwise(arguments):
         if option in ("--port", "--sock-name"):
             digits = re.search(r"(\d+)$", value)
             return digits[1] if digits else None
