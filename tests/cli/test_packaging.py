@@ -103,3 +103,19 @@ def test_skipping_the_plugin_is_possible(backend, monkeypatch, capsys):
     monkeypatch.setattr(backend, "build_plugin", lambda: pytest.fail("built all the same"))
     backend.ensure_plugin()
     assert "without" in capsys.readouterr().err
+
+
+def test_model_config_template_holds_the_defaults():
+    from importlib.resources import files
+
+    import yaml
+
+    from approxifer_torchserve.serving.config import ApproxiferConfig, load_config
+
+    template = files("approxifer_torchserve.archives").joinpath("model-config.yaml")
+    told, default = load_config(yaml.safe_load(template.read_text())), ApproxiferConfig()
+    assert told.policy == default.policy
+    assert told.code.options() == default.code.options()
+    keys = {"name", "queries", "stragglers", "byzantine"}
+    assert told.code.model_dump(include=keys) == default.code.model_dump(include=keys)
+    assert (told.enabled, told.envelope) == (default.enabled, default.envelope)
