@@ -42,7 +42,7 @@ class PngHandler(BaseHandler):
         self.calls.append(("postprocess", len(data)))
         answers = []
         for i, scores in enumerate(data):
-            if self.names[i] == "teapot":
+            if self.names[i] in ("teapot", "crash"):
                 self.context.set_response_status(418, "I am a teapot", idx=i)
             if self.names[i] == "crash":
                 raise RuntimeError("postprocess cannot do this one")
