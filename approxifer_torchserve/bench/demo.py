@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import os
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -175,6 +176,7 @@ def run_demo(
         # A log has no width of its own; the table should not be cut to 80 columns there.
         console.width = max(console.width, LOG_WIDTH)
     _need_memory(2 * size.workers)
+    load = os.getloadavg()[0]
     begun = time.monotonic()
     bar = Progress(
         TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), console=console
@@ -192,7 +194,7 @@ def run_demo(
     demo.facts |= {
         "seconds": round(time.monotonic() - begun, 1),
         "quick": quick, "seed": seed, "workers": size.workers, "queries": size.queries,
-        "stragglers": 1, "training_accuracy": model.accuracy,
+        "stragglers": 1, "load_average_before": load, "training_accuracy": model.accuracy,
         "checks": [asdict(check) for check in checks],
     }  # fmt: skip
     found = report.as_json(demo.results, **demo.facts)
@@ -202,6 +204,10 @@ def run_demo(
     console.print(report.table(demo.results))
     for check in checks:
         console.print(f"{'[green]✓[/]' if check.ok else '[red]✗[/]'} {check.what}: {check.says}")
+    if load > 0.5 * (os.cpu_count() or 1):
+        console.print(
+            f"the machine was busy before the demo (load average {load:.1f}): run it alone"
+        )
     return found
 
 
