@@ -18,6 +18,7 @@ from collections.abc import Callable, Mapping
 from itertools import combinations, islice
 from math import comb
 from pathlib import Path
+from typing import Any
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, RootModel, ValidationError
@@ -33,6 +34,7 @@ class Fault(BaseModel):
         delay_s: Seconds to sleep before the batch.
         probability: How often, 0..1.
         corrupt: Reserved for wrong answers; must be null.
+        garbage: How often a reply is cut short or replaced by random bytes, 0..1.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -40,6 +42,7 @@ class Fault(BaseModel):
     delay_s: float = Field(0.0, ge=0, le=600)
     probability: float = Field(1.0, ge=0, le=1)
     corrupt: None = None
+    garbage: float = Field(0.0, ge=0, le=1)
 
 
 class _Faults(RootModel[dict[str, Fault]]):
@@ -83,6 +86,23 @@ class WorkerFaults:
             return
         if fault.probability >= 1 or self._random.random() < fault.probability:
             self._sleep(fault.delay_s)
+
+    def spoil(self, replies: list[Any]) -> list[Any]:
+        """Returns a batch's replies, some made unreadable if this worker's fault says so."""
+        fault = self.current()
+        if fault is None or fault.garbage == 0:
+            return replies
+        return [
+            self._garbage(reply)
+            if isinstance(reply, bytes) and self._random.random() < fault.garbage
+            else reply
+            for reply in replies
+        ]
+
+    def _garbage(self, reply: bytes) -> bytes:
+        if self._random.random() < 0.5:
+            return reply[: self._random.randrange(len(reply))]
+        return self._random.randbytes(self._random.randrange(1, 2 * len(reply)))
 
     def current(self) -> Fault | None:
         """Returns this worker's fault, or None. A broken file is logged once and means none."""

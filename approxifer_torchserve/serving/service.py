@@ -93,7 +93,7 @@ class CodedService:
         jobs = self._jobs(context)
         if not any(job is not None for job in jobs):
             return self.plain(data, context)
-        return _Batch(self, data, context, jobs).serve()
+        return self.faults.spoil(_Batch(self, data, context, jobs).serve())
 
     def _jobs(self, context: Any) -> list[Job | JobError | None]:
         found: list[Job | JobError | None] = []
