@@ -67,6 +67,7 @@ class ServerOptions:
         threads_per_worker: OMP_NUM_THREADS and its kin for each worker.
         vmargs: Arguments for the JVM, separated by spaces.
         plugins_path: Folder with the plugin's jar; None takes the installed package's.
+        environment: More variables for the JVM, which hands them to its workers.
     """
 
     plugin: bool = True
