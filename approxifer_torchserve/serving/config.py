@@ -48,6 +48,7 @@ class PolicyConfig(BaseModel):
     on_late: tuple[Literal["hedge", "reconstruct"], ...] = ("hedge",)
     group_delay_ms: Annotated[float, Field(ge=0)] = 5
     deadline_ms: Annotated[float, Field(gt=0)] = 2000
+    prefer_exact_ms: Annotated[float, Field(ge=0)] = 0
     max_extra_load: Annotated[float, Field(ge=0, le=1)] = 0.25
     min_degraded_accuracy: Annotated[float, Field(ge=0, le=1)] = 0.8
     idempotent: bool = True

@@ -122,6 +122,7 @@ def build_plan(
             "reconstruct_reason": why or reason,
             "group_delay_ms": policy.group_delay_ms,
             "deadline_ms": policy.deadline_ms,
+            "prefer_exact_ms": policy.prefer_exact_ms,
             "max_extra_load": policy.max_extra_load,
             "idempotent": policy.idempotent,
         },

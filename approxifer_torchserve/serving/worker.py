@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from approxifer_torchserve.faults import WorkerFaults
 from approxifer_torchserve.serving.failures import Failure, refusal
 from approxifer_torchserve.serving.flow import Request
 from approxifer_torchserve.serving.frame import JobKey
+from approxifer_torchserve.serving.placement import placed_gpu, worker_id
 from approxifer_torchserve.serving.plan import read_plan
 from approxifer_torchserve.serving.service import CodedService
 
@@ -95,6 +97,9 @@ class ApproxiferService:
         if plan["enabled"]:
             share_threads(plan["worker"].get("workers") or plan["num_workers"])
             quieten()
+            gpu = placed_gpu(model_dir, os.getppid(), worker_id(sys.argv))
+            if gpu is not None:
+                context.system_properties["gpu_id"] = gpu
         entry, handler = load_handler(plan["worker"]["handler"], context)
         self.handler, self.staged = handler, is_staged(handler)
         plain = entry if envelope is None else envelope(entry).handle

@@ -49,7 +49,7 @@ def other_start(store, tmp_path):
             stdout=subprocess.DEVNULL,
         )
 
-    def start(load_models=""):
+    def start(load_models="", from_snapshot=False):
         config.write_text(
             f"inference_address=http://127.0.0.1:{inference}\n"
             f"management_address=http://127.0.0.1:{management}\n"
@@ -60,7 +60,10 @@ def other_start(store, tmp_path):
             "enable_model_api=true\ndisable_token_authorization=true\n"
             f"load_models={load_models}\n"
         )
-        run("--start", "--ncs", "--model-store", str(store), "--ts-config", str(config))
+        # With snapshots, TorchServe restarts from the last one when no configuration is named.
+        named = () if from_snapshot else ("--ts-config", str(config))
+        plugins = ("--plugins-path", str(plugin_jar().parent))
+        run("--start", "--model-store", str(store), *plugins, *named)
         wait(lambda: httpx.get(f"http://127.0.0.1:{management}/models").status_code == 200)
         return f"http://127.0.0.1:{inference}", f"http://127.0.0.1:{management}"
 
@@ -97,12 +100,16 @@ def check(inference):
     assert [m["model"] for m in httpx.get(f"{inference}/coded").json()["models"]] == ["tiny"]
 
 
-def test_registration_by_curl_and_restart_with_load_models(other_start):
+def test_registration_by_curl_restart_with_load_models_and_from_a_snapshot(other_start):
     inference, management = other_start()
     url = f"{management}/models?url=tiny.mar&initial_workers=3&synchronous=true"
     subprocess.run(["curl", "-sf", "-X", "POST", url], check=True, timeout=90)
     check(inference)
     other_start.stop()
     inference, _ = other_start(load_models="tiny.mar")
+    wait(lambda: httpx.post(f"{inference}/predictions/tiny", content=png(3)).is_success)
+    check(inference)
+    other_start.stop()
+    inference, _ = other_start(from_snapshot=True)
     wait(lambda: httpx.post(f"{inference}/predictions/tiny", content=png(3)).is_success)
     check(inference)

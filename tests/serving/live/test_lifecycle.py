@@ -70,3 +70,17 @@ def test_a_request_without_a_worker_is_answered_at_once(live, clean_tiny):
     reply = live.post("tiny", png(1))
     assert reply.status_code == 503
     assert time.perf_counter() - start < 2
+
+
+def test_workers_keep_to_their_gpu_through_scaling(live, clean_tiny):
+    """With a pretended count of four GPUs; TorchServe itself gave 1, 2, 1, 2 after 4→2→4."""
+    for workers in (3, 1, 3, 2, 3):
+        live.cluster.scale("tiny", workers)
+        end = time.monotonic() + 5
+        while len(live.state("tiny")["gpus"]) != workers and time.monotonic() < end:
+            time.sleep(0.05)
+        placed = live.state("tiny")["gpus"]
+        assert set(placed) == {w.id for w in live.cluster.describe("tiny")[0].workers}
+        assert len(set(placed.values())) == workers, placed
+    told = live.post("tiny", b"WHICH GPU").json()["message"]
+    assert int(told.split("gpu ")[1].split()[0]) in placed.values()

@@ -18,6 +18,8 @@ class PngHandler(BaseHandler):
                 body = base64.b64decode(body)
             if bytes(body[:6]) == b"POISON":
                 os._exit(1)  # what a segmentation fault in a native library would look like
+            if bytes(body) == b"WHICH GPU":
+                raise ValueError(f"gpu {self.context.system_properties['gpu_id']} of this worker")
             image = Image.open(io.BytesIO(body)).convert("L")
             pixels = torch.frombuffer(bytearray(image.tobytes()), dtype=torch.uint8)
             images.append(pixels.reshape(1, 8, 8) / 255)

@@ -96,6 +96,7 @@ def test_the_plan_of_the_protocol():
             "reconstruct_reason": "handler.approxifer.policy.on_late does not list reconstruct",
             "group_delay_ms": 5,
             "deadline_ms": 2000,
+            "prefer_exact_ms": 0,
             "max_extra_load": 0.25,
             "idempotent": True,
         },

@@ -1,0 +1,95 @@
+"""Worse days: several workers at once, all of them, frozen ones under large bodies."""
+
+import contextlib
+import os
+import signal
+import time
+
+import httpx
+from live_server import png, same
+
+LARGE = 600_000
+
+
+def large(number):
+    """An image followed by enough bytes to make a large body; PNG readers stop at its end."""
+    return png(number) + os.urandom(LARGE)
+
+
+def test_all_workers_killed_at_once_and_back(live, load):
+    with load("tiny", clients=3) as light:
+        time.sleep(0.5)
+        victims = live.pids("tiny")
+        for pid in victims:
+            live.kill(pid)
+        live.recovered("tiny", 3, without=victims[0])
+        time.sleep(0.5)
+    # A request that is caught by two of the three deaths is answered 500 and not sent again.
+    for _, reply, _ in light.answers:
+        assert reply.status_code in (200, 500, 503), reply.text
+        if reply.status_code != 200:
+            assert reply.json()["message"]
+    assert light.statuses.count(200) > 10
+    assert light.statuses[-1] == 200
+    state = live.quiet("tiny")
+    assert state["ready"]
+    assert all(worker["unanswered"] == 0 for worker in state["workers"].values())
+
+
+def test_frozen_workers_under_large_bodies_do_not_hang_the_server(live):
+    frozen = live.pids("tiny")[0]
+    live.kill(frozen, signal.SIGSTOP)
+    try:
+        for number in range(12):
+            start = time.perf_counter()
+            reply = live.post("tiny", large(number))
+            assert reply.status_code == 200, reply.text
+            assert same(reply.json(), number)
+            assert time.perf_counter() - start < 2
+        assert live.http.get("/ping").status_code == 200
+    finally:
+        live.kill(frozen, signal.SIGCONT)
+    live.quiet("tiny", seconds=30)
+
+
+def test_a_client_that_hangs_up_frees_its_place(live):
+    live.delay(dict.fromkeys(live.pids("tiny"), 1.0))
+    gone = live.state("tiny")["counters"]["client_gone"]
+    try:
+        for number in range(6):
+            with contextlib.suppress(httpx.TimeoutException):
+                httpx.post(
+                    f"{live.server.inference}/predictions/tiny",
+                    content=png(number),
+                    headers=live.http.headers,
+                    timeout=0.05,
+                )
+        end = time.monotonic() + 5
+        while live.state("tiny")["in_flight"] > 0 and time.monotonic() < end:
+            time.sleep(0.05)
+        state = live.state("tiny")
+        assert state["in_flight"] == 0
+        assert state["counters"]["client_gone"] - gone >= 4
+    finally:
+        live.delay({})
+    live.quiet("tiny")
+
+
+def test_a_deadline_of_its_own_is_kept_with_a_reason_and_retry_after(live):
+    live.delay(dict.fromkeys(live.pids("tiny"), 1.5))
+    try:
+        start = time.perf_counter()
+        reply = live.post("tiny", png(1), headers={"X-Approxifer-Deadline-Ms": "300"})
+        assert reply.status_code == 503
+        assert "300 ms" in reply.json()["message"]
+        assert reply.headers["Retry-After"] == "1"
+        assert time.perf_counter() - start < 1
+    finally:
+        live.delay({})
+    live.quiet("tiny")
+
+
+def test_exact_only_is_the_models_own_answer_from_a_fully_coded_model(live):
+    reply = live.post("classic", png(3), headers={"x-approxifer-accept": "exact-only"})
+    assert reply.headers["x-approxifer-outcome"] == "exact"
+    assert same(reply.json(), 3)
