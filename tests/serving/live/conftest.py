@@ -14,9 +14,12 @@ from approxifer_torchserve.serving.launcher import ServerOptions, TorchServe
 def live(store, tmp_path_factory):
     faults = tmp_path_factory.mktemp("faults") / "faults.json"
     faults.write_text("{}")
-    options = ServerOptions(
-        environment={"APPROXIFER_FAULTS": str(faults), "APPROXIFER_PING": "ready"}
-    )
+    environment = {
+        "APPROXIFER_FAULTS": str(faults),
+        "APPROXIFER_PING": "ready",
+        "APPROXIFER_FAKE_GPUS": "4",  # no CUDA here: workers are told a GPU, compute on the CPU
+    }
+    options = ServerOptions(environment=environment)
     with TorchServe(store, options) as server:
         live = Live(server, faults)
         # TorchServe's own token check is on: REST needs it too.
