@@ -24,6 +24,7 @@ from approxifer_torchserve.codes.registry import (
     register_code,
 )
 from approxifer_torchserve.codes.replication import Replication
+from approxifer_torchserve.codes.spline import Spline
 from approxifer_torchserve.codes.uncoded import Uncoded
 
 __all__ = [
@@ -37,6 +38,7 @@ __all__ = [
     "Option",
     "Plan",
     "Replication",
+    "Spline",
     "SystematicApproxIFER",
     "Uncoded",
     "available_codes",

@@ -6,7 +6,7 @@ Each mirrors the pure functions of ``functional``.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -17,6 +17,9 @@ from torchmetrics import Metric
 from approxifer_torchserve.codes import Code
 from approxifer_torchserve.evaluation.functional import Task, decisions, ratio, score
 from approxifer_torchserve.evaluation.patterns import lost_queries, own_answers
+
+_BLOCK = 1 << 20
+"""Numbers scored at once."""
 
 
 # Not frozen, because torchmetrics walks over what compute() returns and would refuse it.
@@ -129,16 +132,17 @@ class DegradedScores(Metric):
         self.healthy += self._score(healthy, targets).sum(dim=(0, 1))
         self.healthy_agreement += self._score(healthy, like_base).sum(dim=(0, 1))
         count = 0
-        # Pattern by pattern: a dense output times all patterns would not fit into memory.
-        for part in decoded:
-            if count == len(self.patterns) or part.shape != base.shape:
+        for part in _blocks(decoded, base.numel()):
+            patterns = slice(count, count + len(part))
+            count += len(part)
+            if count > len(self.patterns) or part.shape[1:] != base.shape:
                 raise ValueError(
                     f"decoded: expected {len(self.patterns)} patterns of {tuple(base.shape)}, got "
-                    f"{tuple(part.shape)} as pattern {count}"
+                    f"{tuple(part.shape[1:])} up to pattern {count}"
                 )
-            self.queries[count] += self._score(part, targets).sum(dim=0)
-            self.agreement[count] += self._score(part, like_base).sum(dim=0)
-            count += 1
+            for sums, reference in ((self.queries, targets), (self.agreement, like_base)):
+                every = reference.expand(len(part), *reference.shape)
+                sums[patterns] += self._score(part, every, lead=3).sum(dim=1)
         if count != len(self.patterns):
             raise ValueError(f"decoded: expected {len(self.patterns)} patterns, got {count}")
         self.groups += base.shape[0]
@@ -166,8 +170,8 @@ class DegradedScores(Metric):
             groups=int(self.groups),
         )
 
-    def _score(self, predictions: Tensor, reference: Tensor) -> Tensor:
-        return score(predictions, reference, self.task, lead=2, ignore_index=self.ignore_index)
+    def _score(self, predictions: Tensor, reference: Tensor, lead: int = 2) -> Tensor:
+        return score(predictions, reference, self.task, lead, self.ignore_index)
 
     def _position(self, queries: Tensor, worker: int) -> float:
         lacking = ~self.patterns[:, worker]
@@ -224,6 +228,18 @@ class LocatorScores(Metric):
             "false_convictions": convicted / honest if honest else math.nan,
             "exact": exact / groups if groups else math.nan,
         }
+
+
+def _blocks(decoded: Tensor | Iterable[Tensor], size: int) -> Iterator[Tensor]:
+    """Stack patterns, as many at once as fit: a dense output times all would fill the memory."""
+    waiting: list[Tensor] = []
+    for part in decoded:
+        waiting.append(part)
+        if len(waiting) * size >= _BLOCK:
+            yield torch.stack(waiting)
+            waiting = []
+    if waiting:
+        yield torch.stack(waiting)
 
 
 def _plain(value: Any) -> Any:
