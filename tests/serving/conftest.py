@@ -24,14 +24,19 @@ def store(tmp_path_factory):
     serialized = ["--serialized-file", str(weights)]
     subprocess.run([*archiver, *named, *handler, *serialized], check=True)
 
-    def wrap(name, workers, *, version=None, **approxifer):
+    def wrap(name, workers, *, version=None, settings=None, **approxifer):
         approxifer.setdefault("policy", {}).update(late_after_ms=LATE_AFTER_MS, deadline_ms=20_000)
         wrap_archive(
             folder / "plain.mar",
             export_path=folder,
             model_name=name,
             version=version,
-            settings={"minWorkers": workers, "maxWorkers": workers, "batchSize": 4},
+            settings={
+                "minWorkers": workers,
+                "maxWorkers": workers,
+                "batchSize": 4,
+                **(settings or {}),
+            },
             approxifer=approxifer,
             force=True,
         )
@@ -41,6 +46,8 @@ def store(tmp_path_factory):
     wrap("tiny", 2, version="2.0", code={**code, "systematic": True})
     tiny.rename(folder / "tiny2.mar")
     wrap("tiny", 3, code={**code, "systematic": True})
+    narrow = {"jobQueueSize": 2, "clientTimeoutInMills": 700}
+    wrap("narrow", 1, code={**code, "systematic": True}, settings=narrow)
     wrap("classic", 3, code={**code, "systematic": False})
     wrap(
         "mending",
