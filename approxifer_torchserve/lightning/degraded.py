@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -17,8 +16,9 @@ from torch.utils import _pytree as pytree
 from approxifer_torchserve.codes.pytree import PyTree
 from approxifer_torchserve.evaluation import Domain, Evaluator, Task, make_cases
 from approxifer_torchserve.evaluation.grouping import Order
+from approxifer_torchserve.evaluation.showing import Measured, as_measured, draw_table
 from approxifer_torchserve.lightning.collector import Collector, select
-from approxifer_torchserve.lightning.showing import Measured, draw_table, log_figure
+from approxifer_torchserve.lightning.figures import log_figure
 
 STATE_VERSION = 1
 LOGGED = (
@@ -317,8 +317,8 @@ class DegradedAccuracy(Callback):
                     f"{self.queries}: raise max_cost, or set it to None"
                 )
                 continue
-            measured = self._measured(trainer, stage, collector.evaluator)
-            measured |= {"seen": seen, "left": left, "groups": groups}
+            measured = as_measured(collector.evaluator, stage, seen=seen, left=left, groups=groups)
+            measured["epoch"] = trainer.current_epoch
             name = stage if len(self._collectors) == 1 else f"{stage}/{index}"
             self.table[name] = measured
             suffix = "" if len(self._collectors) == 1 else f"/dataloader_idx_{index}"
@@ -326,30 +326,6 @@ class DegradedAccuracy(Callback):
         self._collectors = None
         # Equal on all processes by now; sync_dist only tells Lightning so.
         pl_module.log_dict(values, sync_dist=True, add_dataloader_idx=False)
-
-    def _measured(self, trainer: Trainer, stage: str, evaluator: Evaluator) -> Measured:
-        found, rates = evaluator.compute(), evaluator.compute_locators()
-        return {
-            "stage": stage,
-            "epoch": trainer.current_epoch,
-            "queries": self.queries,
-            "byzantine": self.byzantine,
-            "heads": dict(evaluator.heads),
-            "base": {head: scores.as_dict()["base"] for head, scores in found[0].items()},
-            "cases": [
-                {
-                    "code": case.spec.label,
-                    "name": case.spec.name,
-                    "settings": {**case.settings},
-                    "report_key": case.report_key,
-                    "s": case.lost,
-                    "workers": case.workers,
-                    "scores": {head: scores.as_dict() for head, scores in heads.items()},
-                    "locator": rate and {k: None if math.isnan(v) else v for k, v in rate.items()},
-                }
-                for case, heads, rate in zip(evaluator.cases, found, rates, strict=True)
-            ],
-        }
 
     def _flat(self, measured: Measured) -> Iterator[tuple[str, float]]:
         """Give the keys and values to log; what is not defined is not logged."""

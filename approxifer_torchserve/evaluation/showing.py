@@ -1,26 +1,68 @@
-"""A measured table for a terminal, and a figure for the loggers."""
+"""What was measured: as plain values, as a table for a terminal, as a figure."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
+import math
 from typing import TYPE_CHECKING, Any
 
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
+from approxifer_torchserve.evaluation.evaluator import Evaluator
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Measured = dict[str, Any]
-"""One data loader's result, as ``DegradedAccuracy.table`` holds it."""
+"""One result as plain values that JSON takes, see ``as_measured``."""
+
+
+def as_measured(evaluator: Evaluator, stage: str, *, seen: int, left: int, groups: int) -> Measured:
+    """Put an evaluator's result into plain values.
+
+    Args:
+        evaluator: What measured; processes are synchronised here.
+        stage: ``val``, ``test`` or another word for the title.
+        seen: Queries that there were, in all processes.
+        left: Queries that were drawn and are short of a group.
+        groups: Groups that were measured, in all processes.
+
+    Returns:
+        A mapping: the base model's accuracy for each head, and for each case its settings, the key
+        under which serving finds it, and each head's ``Scores``.
+    """
+    found, rates = evaluator.compute(), evaluator.compute_locators()
+    return {
+        "stage": stage,
+        "queries": evaluator.forwards.queries,
+        "heads": dict(evaluator.heads),
+        "base": {head: scores.as_dict()["base"] for head, scores in found[0].items()},
+        "seen": seen,
+        "left": left,
+        "groups": groups,
+        "cases": [
+            {
+                "code": case.spec.label,
+                "name": case.spec.name,
+                "mode": case.code.mode,
+                "settings": {**case.settings},
+                "report_key": case.report_key,
+                "s": case.lost,
+                "e": case.byzantine,
+                "workers": case.workers,
+                "scores": {head: scores.as_dict() for head, scores in heads.items()},
+                "locator": rate and {k: None if math.isnan(v) else v for k, v in rate.items()},
+            }
+            for case, heads, rate in zip(evaluator.cases, found, rates, strict=True)
+        ],
+    }
 
 
 def draw_table(measured: Measured) -> Table:
-    """Draw one data loader's result for a terminal.
+    """Draw a result for a terminal.
 
     Args:
-        measured: See ``DegradedAccuracy.table``.
+        measured: See ``as_measured``.
 
     Returns:
         A table, one line for each code, S and head.
@@ -61,11 +103,12 @@ def title(measured: Measured) -> str:
 def caption(measured: Measured) -> str:
     """Say what the columns mean and what was left out."""
     words = [
-        f"{measured['groups']} groups of {measured['queries']} out of {measured['seen']} queries; "
-        f"{measured['left']} drawn queries were short of a group and are left out.",
+        f"{measured['groups']} groups of {measured['queries']} out of {measured['seen']} queries.",
         "A_o: all queries. A_d: queries whose own answer was lost. worst: A_o of the worst "
         "pattern, which lacks the answers named.",
     ]
+    if measured["left"]:
+        words.insert(1, f"{measured['left']} drawn queries were short of a group, so left out.")
     if any(s["lost_are_all"] for case in measured["cases"] for s in case["scores"].values()):
         words.append("*: every query is coded, so A_d is over all of them.")
     if "regression" in measured["heads"].values():
@@ -82,7 +125,7 @@ def draw_figure(measured: Measured) -> Figure:
     """Draw A_o and A_d against S, one colour for each code.
 
     Args:
-        measured: See ``DegradedAccuracy.table``; of several heads the first is drawn.
+        measured: See ``as_measured``; of several heads the first is drawn.
 
     Returns:
         A figure without a canvas of pyplot's, so that nothing has to be closed.
@@ -109,27 +152,3 @@ def draw_figure(measured: Measured) -> Figure:
     axis.grid(alpha=0.25)
     axis.legend(fontsize="small")
     return figure
-
-
-def log_figure(loggers: Sequence[Any], name: str, measured: Measured, step: int) -> None:
-    """Give the figure to every logger that takes images, in the way it takes them.
-
-    Args:
-        loggers: The trainer's.
-        name: The image's key.
-        measured: What to draw.
-        step: The global step.
-    """
-    if not loggers:
-        return
-    figure = draw_figure(measured)
-    for logger in loggers:
-        add_figure = getattr(getattr(logger, "experiment", None), "add_figure", None)
-        if callable(add_figure):  # TensorBoard
-            add_figure(name, figure, global_step=step, close=False)
-        elif callable(getattr(logger, "log_image", None)):  # Weights & Biases, Comet
-            logger.log_image(key=name, images=[figure], step=step)
-        elif getattr(logger, "log_dir", None):  # CSV, and others with a folder
-            folder = Path(logger.log_dir)
-            folder.mkdir(parents=True, exist_ok=True)
-            figure.savefig(folder / f"{name.replace('/', '_')}.png", dpi=120)
