@@ -28,6 +28,7 @@ lint: $(STAMP)  ## style, types, import directions, committed files
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python .ci/check_files.py
+	.ci/java-format
 
 plugin: $(JAR)  ## compile the Java plugin into the package
 

@@ -56,9 +56,8 @@ class GrpcPredictions:
     """
 
     def __init__(self, target: str, token: str | None = None, *, timeout: float = 60.0) -> None:
-        self._metadata = (("protocol", "gRPC"), ("authorization", f"Bearer {token}"))
-        if token is None:
-            self._metadata = ()
+        signed = [("protocol", "gRPC"), ("authorization", f"Bearer {token}")]
+        self._metadata = [] if token is None else signed
         self._timeout = timeout
         self._channel = grpc.insecure_channel(target)
         self._call = self._channel.unary_unary(

@@ -74,6 +74,16 @@ class Live:
         """GET /coded/<model> of its first version."""
         return self.http.get(f"/coded/{model}").json()["models"][0]
 
+    def drain(self, model, version, seconds=10):
+        """Waits until no request of a version is in flight, as one does before removing it."""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            states = self.http.get(f"/coded/{model}").json()["models"]
+            if sum(s["in_flight"] for s in states if s["version"] == version) == 0:
+                return
+            time.sleep(0.02)
+        raise AssertionError(f"{model} version {version} still has requests in flight")
+
     def quiet(self, model, seconds=10):
         """Waits until nothing is in flight; fails if that does not come about."""
         end = time.monotonic() + seconds
@@ -143,6 +153,13 @@ class Load:
         for thread in self.threads:
             thread.join(70)
             assert not thread.is_alive(), "a client hangs"
+
+    def wait_for(self, answers, seconds=60):
+        """Waits until so many answers have come, however busy the machine is."""
+        end = time.monotonic() + seconds
+        while len(self.answers) < answers and time.monotonic() < end:
+            time.sleep(0.01)
+        assert len(self.answers) >= answers, "the load hardly moves"
 
     @property
     def statuses(self):

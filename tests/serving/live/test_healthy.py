@@ -69,6 +69,7 @@ def test_a_text_file_posted_as_an_image_is_that_clients_4xx_and_nobody_elses(liv
             assert reply.status_code == 400, reply.text
             assert "cannot identify image file" in reply.json()["message"]
             assert "0x" not in reply.text
+        others.wait_for(20)
     others.check_all_right()
 
 
@@ -88,8 +89,7 @@ def test_clients_cannot_forge_jobs(live):
 def test_every_answer_of_a_healthy_model_is_its_own(live, load):
     before = live.state("tiny")["counters"]
     with load("tiny", clients=3) as light:
-        while len(light.answers) < 300:
-            pass
+        light.wait_for(300)
     light.check_all_right()
     after = live.quiet("tiny")["counters"]
     total = after["requests"] - before["requests"]
@@ -100,8 +100,7 @@ def test_every_answer_of_a_healthy_model_is_its_own(live, load):
 
 def test_classic_answers_everything_by_decoding(live, load):
     with load("classic", clients=4, pause=0) as light:
-        while len(light.answers) < 60:
-            pass
+        light.wait_for(60)
     outcomes = {reply.headers["x-approxifer-outcome"] for _, reply, _ in light.answers}
     assert outcomes == {"reconstructed"}
     assert set(light.statuses) == {200}

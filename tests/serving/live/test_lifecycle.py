@@ -55,11 +55,12 @@ def test_a_second_version_beside_the_first(live, load, clean_tiny):
             assert reply.status_code == 200
             assert reply.headers["x-approxifer-outcome"] == "exact"
         live.cluster.set_default("tiny", "2.0")
-        time.sleep(0.3)
+        live.drain("tiny", "1.0")
         live.cluster.unregister("tiny", "1.0")
         time.sleep(0.3)
         live.cluster.register("tiny.mar", name="tiny", version="1.0")
         live.cluster.set_default("tiny", "1.0")
+        live.drain("tiny", "2.0")
         live.cluster.unregister("tiny", "2.0")
     light.check_all_right()
 

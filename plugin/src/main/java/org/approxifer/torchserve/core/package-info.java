@@ -2,9 +2,12 @@
  * When and where: grouping, hand-out, lateness, quorum and settlement of the queries of one model.
  *
  * <pre>
- *  Client ──offer──▶ Router ──▶ Backlog ──take──▶ Assignment ──▶ (a worker) ──answered / failed──▶ Router ──▶ Client
- *                      │  Group (queries coded together)     Lateness, ExtraWork, Ledger judge the workers
- *                      └─ Timers (late, group delay)         guard() finds what nobody calls back
+ *  Client ──offer──▶ Router ──▶ Backlog ──take──▶ Assignment ──▶ (a worker)
+ *    ▲                 │  ▲                                            │
+ *    └──── settle ─────┘  └────────── answered / failed ◀──────────────┘
+ *
+ *  Group: queries coded together      Lateness, ExtraWork, Ledger: judge the workers
+ *  Timers: late, group delay          guard(): finds what nobody calls back
  * </pre>
  *
  * <p>Nothing here knows TorchServe's queue, threads or sockets; of its classes only the request
