@@ -15,7 +15,6 @@ from approxifer_torchserve.cli.output import (
     KeyFile,
     Management,
     Token,
-    choose_token,
     console,
     errors,
     print_json,
@@ -67,7 +66,7 @@ def run(
         raise typer.BadParameter("--default needs --version", param_hint="--version")
     with (
         told_failures(),
-        Cluster(management, choose_token(token, key_file, "management")) as cluster,
+        Cluster(management, token, key_file=key_file) as cluster,
     ):
         url = archive
         if model_store is not None:

@@ -45,26 +45,6 @@ def print_json(value: Any) -> None:
     typer.echo(json.dumps(value, indent=2, default=str))
 
 
-def choose_token(token: str | None, key_file: Path | None, kind: str) -> str | None:
-    """Return the token to send.
-
-    Args:
-        token: What the user gave; it is taken as it is.
-        key_file: TorchServe's key file, read where no token was given.
-        kind: "management" or "inference".
-
-    Raises:
-        ValueError: The file is not one of TorchServe's key files.
-        OSError: It cannot be read.
-    """
-    if token is not None or key_file is None:
-        return token
-    try:
-        return str(json.loads(key_file.read_text())[kind]["key"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"--key-file: {key_file} holds no {kind} key ({error!r})") from error
-
-
 def fail(message: str) -> typer.Exit:
     """Print why a command failed and return what to raise for exit code 1."""
     errors.print(f"[bold red]error:[/] {_escaped(message)}")

@@ -31,6 +31,13 @@ def run(
             help="Let every local user call the APIs without a token.",
         ),
     ] = False,
+    model_api: Annotated[
+        bool,
+        typer.Option(
+            "--enable-model-api",
+            help="Let approxifer deploy and undeploy register and remove models.",
+        ),
+    ] = False,
     port: Annotated[
         int, typer.Option(help="Inference port; management and metrics take the next two.")
     ] = 8080,
@@ -52,9 +59,11 @@ def run(
     Everything listens on loopback. Archives come from the model store; each coded model is served
     coded, each other model as plain TorchServe would.
 
-      approxifer serve --model-store store
+      approxifer serve --model-store store --load resnet.mar
 
-      approxifer serve --model-store store --load resnet.mar --disable-token-authorization
+      approxifer serve --model-store store --enable-model-api
+
+    Models can be registered and removed while it runs only with --enable-model-api.
 
     A server started by other means works the same with the folder of the plugin's jar in
     plugins_path (approxifer doctor prints it).
@@ -71,6 +80,7 @@ def run(
         plugin=not plain,
         load_models=load,
         disable_token_authorization=no_token,
+        enable_model_api=model_api,
         threads_per_worker=threads,
         response_timeout=response_timeout,
         job_queue_size=job_queue_size,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 from urllib.parse import quote
 
 import typer
@@ -19,11 +19,13 @@ from approxifer_torchserve.cli.output import (
     Json,
     KeyFile,
     Token,
-    choose_token,
     console,
     print_json,
     told_failures,
 )
+
+if TYPE_CHECKING:
+    from approxifer_torchserve.serving.tokens import TokenAuth
 
 TITLE = ("model", "version", "mode")
 
@@ -54,9 +56,11 @@ def run(
     """
     if watch and as_json:
         raise typer.BadParameter("--watch and --json exclude each other", param_hint="--watch")
+    from approxifer_torchserve.serving.tokens import TokenAuth
+
     with told_failures():
-        token = choose_token(token, key_file, "inference")
-        state = fetch(inference, model, token)
+        auth = TokenAuth(token, key_file, "inference")
+        state = fetch(inference, model, auth)
         if as_json:
             print_json(state)
             return
@@ -67,18 +71,18 @@ def run(
             with Live(render(state), console=console, auto_refresh=False) as live:
                 while True:
                     time.sleep(interval)
-                    live.update(render(fetch(inference, model, token)), refresh=True)
+                    live.update(render(fetch(inference, model, auth)), refresh=True)
         except KeyboardInterrupt:
             return
 
 
-def fetch(inference: str, model: str | None, token: str | None) -> Any:
+def fetch(inference: str, model: str | None, auth: TokenAuth) -> Any:
     """Ask the plugin for its state.
 
     Args:
         inference: Base URL of the inference API.
         model: One model, or None for all.
-        token: Inference token, where the server asks for one.
+        auth: Gives the inference token, where the server asks for one.
 
     Raises:
         ClusterError: No server, no plugin in it, or no such coded model.
@@ -86,11 +90,11 @@ def fetch(inference: str, model: str | None, token: str | None) -> Any:
     import httpx
 
     from approxifer_torchserve.serving.cluster import ClusterError
+    from approxifer_torchserve.serving.tokens import is_refusal
 
     path = "/coded" if model is None else f"/coded/{quote(model, safe='')}"
-    headers = {"Authorization": f"Bearer {token}"} if token else {}
     try:
-        reply = httpx.get(inference + path, headers=headers, timeout=10.0)
+        reply = httpx.get(inference + path, auth=auth, timeout=10.0)
     except httpx.HTTPError as error:
         raise ClusterError(
             f"no answer from {inference}: {error}; is a server running there? "
@@ -98,8 +102,11 @@ def fetch(inference: str, model: str | None, token: str | None) -> Any:
         ) from error
     if not reply.is_success:
         hint = "no such coded model, or the server runs without the plugin"
-        if "Token Auth" in reply.text:
-            hint = "give the server's key_file.json with --key-file"
+        if is_refusal(reply):
+            hint = (
+                "give the server's key_file.json with --key-file; if its key has expired, have a "
+                "new one written: GET /token?type=inference on the management port"
+            )
         raise ClusterError(
             f"GET {path}: {reply.status_code}: {reply.text.strip()[:300]} ({hint})",
             reply.status_code,

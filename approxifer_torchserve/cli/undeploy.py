@@ -12,7 +12,6 @@ from approxifer_torchserve.cli.output import (
     KeyFile,
     Management,
     Token,
-    choose_token,
     console,
     print_json,
     told_failures,
@@ -39,7 +38,7 @@ def run(
 
     with (
         told_failures(),
-        Cluster(management, choose_token(token, key_file, "management")) as cluster,
+        Cluster(management, token, key_file=key_file) as cluster,
     ):
         removed = cluster.unregister(name, version)
     if as_json:

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import httpx
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
+
+from approxifer_torchserve.serving.tokens import TokenAuth, is_refusal
 
 POLL_S = 0.25
 
@@ -98,13 +101,14 @@ Progress = Callable[[int, int], None]
 
 HINTS = {
     400: "check the values that were sent",
-    401: "send the 'management' key of key_file.json in the server's folder: --key-file FILE",
+    401: "send the 'management' key of key_file.json in the server's folder: --key-file FILE; if "
+    "it has expired, have a new one written: GET /token?type=management with the file's API key",
     404: "the archive must lie in the server's model store under that name, or the model be "
     "registered: see GET /models",
     403: "the default version cannot be removed while others exist: choose another with "
     "set_default first",
-    405: "registration over the API is off on this server: enable_model_api=true in "
-    "config.properties, or torchserve --enable-model-api",
+    405: "registration over the API is off on this server: approxifer serve --enable-model-api, "
+    "or enable_model_api=true in config.properties",
     409: "that version is registered already: remove it first, or archive with a higher --version",
     503: "the server is overloaded or starting",
     507: "the workers ran out of memory: fewer workers, or a smaller batch",
@@ -117,6 +121,8 @@ class Cluster:
     Args:
         management: Base URL, such as "http://127.0.0.1:8081".
         token: Management token; None where authorization is off.
+        key_file: TorchServe's key_file.json, where no token is given: the token comes from there,
+            and again when the server refuses it because it has expired.
         timeout: Seconds for one call.
 
     Example:
@@ -131,11 +137,12 @@ class Cluster:
         management: str = "http://127.0.0.1:8081",
         token: str | None = None,
         *,
+        key_file: str | Path | None = None,
         timeout: float = 60.0,
     ) -> None:
-        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        auth = TokenAuth(token, key_file, "management")
         self.management = management
-        self._http = httpx.Client(base_url=management, headers=headers, timeout=timeout)
+        self._http = httpx.Client(base_url=management, auth=auth, timeout=timeout)
 
     def __enter__(self) -> Cluster:
         """Return itself."""
@@ -166,7 +173,7 @@ class Cluster:
         if reply.is_success:
             return body
         said = body.get("message") or body.get("status") or body if isinstance(body, dict) else body
-        status = 401 if "Token Auth" in str(said) else reply.status_code
+        status = 401 if is_refusal(reply) else reply.status_code
         hint = HINTS.get(status)
         raise ClusterError(
             f"{method} {path}: TorchServe answered {reply.status_code}: {said}"

@@ -11,7 +11,6 @@ of its own, and ended by its own process handle::
 from __future__ import annotations
 
 import atexit
-import json
 import os
 import shutil
 import subprocess
@@ -32,6 +31,7 @@ from approxifer_torchserve.serving.options import (
     ServerOptions,
     render_config,
 )
+from approxifer_torchserve.serving.tokens import KeyFileError, Kind, read_key
 
 __all__ = [
     "DEFAULT_VMARGS",
@@ -125,7 +125,12 @@ class TorchServe:
             raise LaunchError("the server has no logs before start()")
         return self.run_dir / "logs"
 
-    def token(self, kind: str = "management") -> str | None:
+    @property
+    def key_file(self) -> Path:
+        """Where TorchServe writes its tokens."""
+        return (self.run_dir or Path()) / "key_file.json"
+
+    def token(self, kind: Kind = "management") -> str | None:
         """Return a token for an API, or None where authorization is off.
 
         Args:
@@ -136,11 +141,10 @@ class TorchServe:
         """
         if self.options.disable_token_authorization:
             return None
-        path = (self.run_dir or Path()) / "key_file.json"
         try:
-            return str(json.loads(path.read_text())[kind]["key"])
-        except (OSError, KeyError, ValueError) as error:
-            raise LaunchError(f"no {kind} token in {path}: {error}") from error
+            return read_key(self.key_file, kind)
+        except KeyFileError as error:
+            raise LaunchError(str(error)) from error
 
     def alive(self) -> bool:
         """Tell whether the JVM runs."""

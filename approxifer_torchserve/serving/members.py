@@ -35,6 +35,7 @@ class Job(BaseModel):
     size: int = Field(0, ge=0)
     available: list[int] = []
     members: list[Member] = []
+    requests: list[str] = []
 
 
 _RAW = {"kind": "raw", "want": False}
@@ -61,6 +62,8 @@ def parse_job(raw: Mapping[str, Any], num_workers: int, queries: int) -> Job:
         indices = [member.index for member in job.members]
         if not indices or len(set(indices)) != len(indices) or max(indices) >= job.size:
             raise JobError(f"job.members: expected distinct indices below {job.size}: {indices}")
+        if job.requests and len(job.requests) != len(indices):
+            raise JobError(f"job.requests: expected {len(indices)} ids, got {len(job.requests)}")
         if job.kind == "parity" and len(indices) != job.size:
             raise JobError(f"job.members: expected all {job.size} members, got {indices}")
     if job.coded >= max(num_workers, 1):

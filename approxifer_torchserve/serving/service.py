@@ -21,7 +21,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from approxifer_torchserve.faults import WorkerFaults
-from approxifer_torchserve.serving import frame, trees, wire
+from approxifer_torchserve.serving import frame, request_ids, trees, wire
 from approxifer_torchserve.serving.answers import UNSUPPORTED, UnsupportedError, serialise
 from approxifer_torchserve.serving.coding import Coding, CodingError, coded_query, reply_of
 from approxifer_torchserve.serving.failures import Failure
@@ -164,6 +164,7 @@ class _Batch:
         return [self.replies[index] for index in range(len(self.jobs))]
 
     def _guarded(self, index: int, job: Job, step: Callable[[int, Job], None]) -> None:
+        request_ids.working_on(job.requests or [self.context.request_ids[index]])
         try:
             step(index, job)
         except (CodingError, JobError, wire.WireError) as error:
@@ -257,9 +258,9 @@ class _Batch:
 
     def _members(self, index: int, job: Job) -> list[Request]:
         headers = self.context.request_processor[index].get_request_properties()
-        request_id = self.context.request_ids[index]
+        ids = job.requests or [self.context.request_ids[index]] * len(job.members)
         members = []
-        for member in job.members:
+        for member, request_id in zip(job.members, ids, strict=True):
             row, own = member_request(member, self.data[index], headers)
             request = Request([row], self.host.processor(own), request_id)
             self.host.open(request)

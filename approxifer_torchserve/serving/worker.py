@@ -22,6 +22,7 @@ from ts.torch_handler.request_envelope.kserve import KServeEnvelope
 from ts.torch_handler.request_envelope.kservev2 import KServev2Envelope
 
 from approxifer_torchserve.faults import WorkerFaults
+from approxifer_torchserve.serving import request_ids
 from approxifer_torchserve.serving.failures import Failure, refusal
 from approxifer_torchserve.serving.flow import Request
 from approxifer_torchserve.serving.frame import JobKey
@@ -97,6 +98,7 @@ class ApproxiferService:
         if plan["enabled"]:
             share_threads(plan["worker"].get("workers") or plan["num_workers"])
             quieten()
+            request_ids.install()
             gpu = placed_gpu(model_dir, os.getppid(), worker_id(sys.argv))
             if gpu is not None:
                 context.system_properties["gpu_id"] = gpu
@@ -124,9 +126,11 @@ class ApproxiferService:
 
         def serve(data: list[Any], batch_context: Any) -> Any:
             host.base = batch_context
+            request_ids.working_on(batch_context.request_ids.values())
             try:
                 return service.handle(data, batch_context)
             finally:
+                request_ids.working_on(())
                 _metrics_of(batch_context, batch_context.request_ids)
 
         self._handle = serve
@@ -155,6 +159,7 @@ class TorchServeHost:
 
     def enter(self, requests: Sequence[Request]) -> Any:
         """Makes and sets the user handler's context for these requests' rows; returns it."""
+        request_ids.working_on(request.request_id for request in requests)
         if len(requests) == 1 and requests[0].view is not None:
             view = requests[0].view
             view.show(requests)
@@ -176,6 +181,7 @@ class TorchServeHost:
             kind = _kserve_kind(request)
         if kind is None:
             return
+        request_ids.working_on([request.request_id])
         view = ContextView(self.base, [request])
         envelope: Any = kind(None)
         envelope.context = view

@@ -2,6 +2,7 @@
 
 import base64
 import io
+import logging
 import os
 
 import torch
@@ -17,6 +18,7 @@ class PngHandler(BaseHandler):
             if isinstance(body, str):
                 body = base64.b64decode(body)
             if bytes(body[:6]) == b"POISON":
+                logging.getLogger(__name__).warning("poisoned")
                 os._exit(1)  # what a segmentation fault in a native library would look like
             if bytes(body) == b"WHICH GPU":
                 raise ValueError(f"gpu {self.context.system_properties['gpu_id']} of this worker")

@@ -1,5 +1,6 @@
 package org.approxifer.torchserve.core;
 
+import java.util.List;
 import java.util.Locale;
 import org.pytorch.serve.util.messages.RequestInput;
 
@@ -17,6 +18,13 @@ public final class Assignment {
     this.worker = worker;
     this.handedNanos = handedNanos;
     this.payload = payload;
+  }
+
+  /** The job as log lines name it: its kind and the ids of the requests it is for. */
+  public String described() {
+    List<String> requests =
+        task.query == null ? task.group.requestIds() : List.of(task.query.requestId());
+    return kind() + " job for request " + String.join(" ", requests);
   }
 
   /** The worker it was handed to, by TorchServe's worker id. */

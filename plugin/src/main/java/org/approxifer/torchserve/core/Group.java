@@ -51,6 +51,11 @@ final class Group {
     this.number = number;
   }
 
+  /** TorchServe's ids of the members' requests, as log lines and workers get them. */
+  List<String> requestIds() {
+    return members.stream().map(Query::requestId).toList();
+  }
+
   void add(Query query) {
     query.group = this;
     query.index = members.size();

@@ -80,7 +80,8 @@ final class GroupFlow {
     } else if (task.kind == Task.Kind.DECODE) {
       decoded(task.group, answer, reply);
     } else if (reply.text("erasure") != null || !reply.has("prediction")) {
-      erased(assignment);
+      String erasure = reply.text("erasure");
+      erased(assignment, erasure == null ? "the reply has no prediction" : erasure);
     } else {
       predicted(task.group, task.coded, reply.section("prediction"));
     }
@@ -242,9 +243,8 @@ final class GroupFlow {
   }
 
   /** The worker's answer cannot be used. */
-  void erased(Assignment assignment) {
-    router.counters.erasures++;
-    router.ledger.of(assignment.worker).erasures++;
+  void erased(Assignment assignment, String reason) {
+    resend.noteErasure(assignment, reason);
     failed(assignment.task);
   }
 

@@ -52,6 +52,7 @@ final class Payloads {
     payload.addParameter(new Shared("coded", task.group.coded.get(task.coded), null));
     JsonObject job = job(task);
     job.addProperty("coded", task.coded);
+    job.add("requests", requests(task.group.members));
     sign(payload, job);
     return payload;
   }
@@ -71,6 +72,7 @@ final class Payloads {
       described.add(member(payload, query));
     }
     job.add("members", described);
+    job.add("requests", requests(members));
     sign(payload, job);
     return payload;
   }
@@ -103,6 +105,13 @@ final class Payloads {
     }
     member.add("parameters", names);
     return member;
+  }
+
+  /** Ids for the worker's log lines; the job itself has one of its own. */
+  private static JsonArray requests(List<Query> queries) {
+    JsonArray ids = new JsonArray();
+    queries.forEach(query -> ids.add(query.requestId()));
+    return ids;
   }
 
   private static JsonObject job(Task task) {

@@ -49,6 +49,11 @@ final class Query {
     deadlineNanos = admittedNanos + (own > 0 ? own : policyDeadlineNanos);
   }
 
+  /** TorchServe's id of the request: clients get it as x-request-id, log lines carry it. */
+  String requestId() {
+    return client.request().getRequestId();
+  }
+
   boolean heldBy(String worker) {
     for (Assignment assignment : outstanding) {
       if (assignment.worker.equals(worker)) {

@@ -85,8 +85,7 @@ final class Resend {
 
   /** The worker's answer cannot be used. */
   void erased(Assignment assignment, String reason) {
-    router.counters.erasures++;
-    router.ledger.of(assignment.worker).erasures++;
+    noteErasure(assignment, reason);
     Query query = assignment.task.query;
     if (query.settled) {
       return;
@@ -96,6 +95,20 @@ final class Resend {
     } else {
       sendAgain(query, again(assignment));
     }
+  }
+
+  /** Counts an answer that cannot be used against the worker that gave it. */
+  void noteErasure(Assignment assignment, String reason) {
+    router.counters.erasures++;
+    router.ledger.of(assignment.worker).erasures++;
+    settlement.note(
+        true,
+        "worker "
+            + assignment.worker
+            + " gave no usable answer to a "
+            + assignment.described()
+            + ": "
+            + reason);
   }
 
   /** Nobody began the job: it goes back to the head of its lane, and no harm is noted. */

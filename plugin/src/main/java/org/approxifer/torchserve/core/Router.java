@@ -232,6 +232,8 @@ public final class Router {
             counters.duplicates++;
           } else if (message != null && message.startsWith("Worker died")) {
             counters.deaths++;
+            settlement.note(
+                true, "worker " + assignment.worker + " died with a " + assignment.described());
             ledger.of(assignment.worker).died(clock.nanos());
             if (assignment.task.kind.ofOneQuery()) {
               resend.died(assignment.task);
@@ -265,7 +267,7 @@ public final class Router {
     if (assignment.task.kind.ofOneQuery()) {
       resend.erased(assignment, reason);
     } else {
-      groups.erased(assignment);
+      groups.erased(assignment, reason);
     }
   }
 
@@ -336,6 +338,8 @@ public final class Router {
           for (Assignment assignment : new ArrayList<>(out)) {
             if (watchdog.forgotten(assignment) && finish(assignment)) {
               counters.unreturned++;
+              settlement.note(
+                  true, "worker " + assignment.worker + " left with a " + assignment.described());
               sendAgain(assignment.task);
             }
           }

@@ -37,11 +37,26 @@ final class Settlement {
   /** Answers a query with an error unless it has been answered. */
   void error(Query query, int status, String message) {
     if (settle(query)) {
+      note(status >= 500, "request " + query.requestId() + " answered " + status + ": " + message);
       refuse(query, status, message);
     }
   }
 
-  /** An error for a query that was never admitted. */
+  /** Writes a line about a request to the log once the router's lock is released. */
+  void note(boolean bad, String text) {
+    // What a client or a handler said must not look like a line of its own.
+    String line = text.replaceAll("\\p{Cntrl}", " ");
+    replies.add(
+        () -> {
+          if (bad) {
+            LOGGER.warn("{}: {}", name, line);
+          } else {
+            LOGGER.info("{}: {}", name, line);
+          }
+        });
+  }
+
+  /** An error for a query that was never admitted; counted, but too many to log under load. */
   void refuse(Query query, int status, String message) {
     counters.settled(Outcome.FAILED, clock.nanos() - query.admittedNanos);
     reply(query, () -> query.client.error(status, message));
@@ -71,11 +86,7 @@ final class Settlement {
             send.run();
           } catch (RuntimeException e) {
             // The client's connection broke under the reply; the worker thread must not.
-            LOGGER.warn(
-                "{}: request {} could not be answered",
-                name,
-                query.client.request().getRequestId(),
-                e);
+            LOGGER.warn("{}: request {} could not be answered", name, query.requestId(), e);
           }
         });
   }

@@ -29,9 +29,9 @@ final class Watchdog {
     this.workers = workers;
     this.now = now;
     if (!registered && !closed) {
-      closed = true;
       closedNanos = now;
     }
+    closed = !registered; // TorchServe puts a model back whose workers it could not end in time
   }
 
   /** True once the model has been unregistered. */

@@ -33,6 +33,32 @@ public final class CodedEndpoint extends ModelServerEndpoint {
     watcher = Watcher.start();
   }
 
+  // TorchServe would answer 500 and log a stack trace for each.
+  @Override
+  public void doPost(Request request, Response response, Context context) throws IOException {
+    refuse(response);
+  }
+
+  @Override
+  public void doPut(Request request, Response response, Context context) throws IOException {
+    refuse(response);
+  }
+
+  @Override
+  public void doDelete(Request request, Response response, Context context) throws IOException {
+    refuse(response);
+  }
+
+  private static void refuse(Response response) throws IOException {
+    Map<String, Object> body = new LinkedHashMap<>();
+    body.put("code", 405);
+    body.put("type", "MethodNotAllowedException");
+    body.put("message", "/coded only answers GET");
+    response.setStatus(405);
+    response.setContentType("application/json");
+    response.getOutputStream().write(GSON.toJson(body).getBytes(StandardCharsets.UTF_8));
+  }
+
   @Override
   public void doGet(Request request, Response response, Context context) throws IOException {
     String path = request.getRequestURI().split("\\?", 2)[0];

@@ -26,6 +26,12 @@ public final class PingEndpoint extends ModelServerEndpoint {
 
   private final Watcher watcher = Watcher.start();
 
+  // TorchServe's own ping does not look at the method.
+  @Override
+  public void doPost(Request request, Response response, Context context) throws IOException {
+    doGet(request, response, context);
+  }
+
   @Override
   public void doGet(Request request, Response response, Context context) throws IOException {
     int status = ApiUtils.isModelHealthy() ? 200 : 500;
