@@ -251,6 +251,16 @@ def test_no_worker_and_unregistration_leave_no_client_hanging(bench):
     assert b.router.finished()
 
 
+def test_a_model_that_torchserve_puts_back_is_served_again(bench):
+    b = bench()
+    b.live("9000", registered=False)
+    assert b.offer().reply[0] == 503
+    b.live("9000")
+    client = b.offer()
+    b.answer(b.poll("9000"), b"cat")
+    assert client.reply == ("exact", b"cat")
+
+
 def test_explain_goes_alone_and_describe_is_not_framed(bench):
     b = bench()
     b.offer()
