@@ -9,10 +9,12 @@ import typer
 import approxifer_torchserve
 from approxifer_torchserve.cli import (
     archive,
+    bench,
     codes,
     demo,
     deploy,
     doctor,
+    evaluate,
     serve,
     status,
     undeploy,
@@ -56,8 +58,9 @@ def common(
     """Options that need no command."""
 
 
-for module in (codes, archive, serve, deploy, status, undeploy, doctor, demo):
+for module in (codes, archive, serve, deploy, status, undeploy, doctor, evaluate, demo):
     app.command(name=module.__name__.rsplit(".", 1)[1])(module.run)
+app.add_typer(bench.app, name="bench")
 
 
 def main() -> None:

@@ -69,7 +69,12 @@ def draw_table(measured: Measured) -> Table:
     """
     # Narrow enough for a log file, which is 80 characters wide.
     table = Table(
-        title=title(measured), title_justify="left", caption=caption(measured), box=SIMPLE_HEAD
+        title=title(measured),
+        title_justify="left",
+        caption=caption(measured),
+        box=SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+        pad_edge=False,
     )
     table.add_column("code", overflow="fold")
     for name in ("S", "workers", "healthy", "A_o", "A_d", "worst", "lacks", "agrees"):
@@ -78,7 +83,7 @@ def draw_table(measured: Measured) -> Table:
     for case in measured["cases"]:
         for head, scores in case["scores"].items():
             table.add_row(
-                f"{case['code']} {head}" if heads else case["code"],
+                f"{shown_name(case)} {head}" if heads else shown_name(case),
                 str(case["s"]),
                 str(case["workers"]),
                 number(scores["healthy"]),
@@ -89,6 +94,11 @@ def draw_table(measured: Measured) -> Table:
                 number(scores["agreement"]),
             )
     return table
+
+
+def shown_name(case: Measured) -> str:
+    """Call ``uncoded`` what it stands for in a table."""
+    return "no code" if case["mode"] == "uncoded" else str(case["code"])
 
 
 def title(measured: Measured) -> str:
@@ -142,7 +152,8 @@ def draw_figure(measured: Measured) -> Figure:
         for key, style in (("overall", "o-"), ("lost_only", "s--")):
             values = [case["scores"][head][key] for case in cases]
             values = [float("nan") if value is None else value for value in values]
-            name = f"{code}, {'A_o' if key == 'overall' else 'A_d'}"
+            shown = shown_name(cases[0])
+            name = f"{shown}, {'A_o' if key == 'overall' else 'A_d'}"
             axis.plot(losses, values, style, color=f"C{place % 10}", label=name, markersize=4)
     axis.axhline(measured["base"][head], color="black", linewidth=0.8, label="no worker lost")
     axis.set_xlabel("lost answers of a group, S")

@@ -119,7 +119,7 @@ def test_a_partial_group_is_left_out_and_said(capsys: pytest.CaptureFixture[str]
     words = " ".join(capsys.readouterr().out.split())
     assert "3 drawn queries were short of a group" in words
     assert "approxifer" in words
-    assert "uncoded" in words
+    assert "no code" in words
 
 
 def test_too_few_queries_are_a_warning():

@@ -1,0 +1,178 @@
+"""``approxifer evaluate``: what each code costs a model in accuracy."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.progress import Progress
+
+from approxifer_torchserve.cli.output import Json, console, errors, fail, print_json
+
+MODEL, CODES, RUN = "Model and data", "Codes", "The run"
+
+
+def run(
+    model: Annotated[
+        str,
+        typer.Option(help="A .mar, a TorchScript file, or module:Class.", rich_help_panel=MODEL),
+    ],
+    data: Annotated[
+        str,
+        typer.Option(
+            help="An .npz, a folder with a folder of images per class, or module:function.",
+            rich_help_panel=MODEL,
+        ),
+    ],
+    weights: Annotated[
+        Path | None, typer.Option(help="For module:Class.", rich_help_panel=MODEL)
+    ] = None,
+    mean: Annotated[
+        str, typer.Option(help="Of pixels in 0..1, by commas.", rich_help_panel=MODEL)
+    ] = "0",
+    std: Annotated[
+        str, typer.Option(help="Of pixels in 0..1, by commas.", rich_help_panel=MODEL)
+    ] = "1",
+    size: Annotated[
+        int | None,
+        typer.Option(help="Height and width of a folder's images.", min=1, rich_help_panel=MODEL),
+    ] = None,
+    task: Annotated[
+        str | None,
+        typer.Option(help="multiclass, binary or regression.", rich_help_panel=MODEL),
+    ] = None,
+    codes: Annotated[
+        str,
+        typer.Option(help="By commas, each name[:option=value]...", rich_help_panel=CODES),
+    ] = "approxifer,approxifer:nodes=authors,replication,uncoded",
+    queries: Annotated[
+        int, typer.Option("--queries", "-k", help="K.", min=1, rich_help_panel=CODES)
+    ] = 8,
+    stragglers: Annotated[
+        str, typer.Option("--stragglers", "-s", help="S, by commas.", rich_help_panel=CODES)
+    ] = "1,2,3",
+    byzantine: Annotated[
+        int, typer.Option(help="E, wrong answers beside.", min=0, rich_help_panel=CODES)
+    ] = 0,
+    error_scale: Annotated[
+        float, typer.Option(help="Size of their errors.", rich_help_panel=CODES)
+    ] = 10.0,
+    domain: Annotated[
+        str,
+        typer.Option(help="logits, probabilities, log_probabilities.", rich_help_panel=CODES),
+    ] = "logits",
+    order: Annotated[
+        str, typer.Option(help="arrival, similarity or grouped.", rich_help_panel=CODES)
+    ] = "arrival",
+    groups: Annotated[int, typer.Option(help="Groups of K.", min=1, rich_help_panel=RUN)] = 1000,
+    calibration: Annotated[
+        int, typer.Option(help="Queries for the mean guess.", min=1, rich_help_panel=RUN)
+    ] = 512,
+    max_patterns: Annotated[
+        int, typer.Option(help="Patterns of losses per code.", min=1, rich_help_panel=RUN)
+    ] = 128,
+    batch_size: Annotated[
+        int, typer.Option(help="Queries per forward.", min=1, rich_help_panel=RUN)
+    ] = 256,
+    device: Annotated[str, typer.Option(help="Such as cpu or cuda.", rich_help_panel=RUN)] = "cpu",
+    seed: Annotated[int, typer.Option(help="Of all that is drawn.", rich_help_panel=RUN)] = 0,
+    out: Annotated[
+        Path, typer.Option(help="Folder for the report.", file_okay=False, rich_help_panel=RUN)
+    ] = Path("build/evaluate"),
+    as_json: Json = False,
+) -> None:
+    """Measure what losing workers costs a model: one table for all codes, with advice.
+
+    Writes report.json (which archive --report takes), report.html and plots. The same command goes
+    on where it was interrupted.
+
+      approxifer evaluate --model resnet.mar --data test.npz --queries 8 --stragglers 1,2
+
+      approxifer evaluate --model net:Net --weights net.pt --data photos --size 32
+    """
+    losses, scales = _numbers(int, "--stragglers", stragglers), _scales(mean, std)
+    _one_of("--task", task, (None, "multiclass", "binary", "regression"))
+    _one_of("--domain", domain, ("logits", "probabilities", "log_probabilities"))
+    _one_of("--order", order, ("arrival", "similarity", "grouped"))
+    try:
+        import jinja2  # noqa: F401
+        import matplotlib  # noqa: F401
+
+        from approxifer_torchserve.evaluation.data import Scaling, load_data
+        from approxifer_torchserve.evaluation.models import load_model
+        from approxifer_torchserve.evaluation.report import build_report, write_report
+        from approxifer_torchserve.evaluation.run import Settings
+        from approxifer_torchserve.evaluation.run import run as measure
+        from approxifer_torchserve.evaluation.showing import draw_table
+        from approxifer_torchserve.evaluation.specs import make_cases
+    except ImportError as error:
+        raise fail(
+            f"{error}; an evaluation needs more packages: pip install "
+            "'approxifer-torchserve[lightning]'"
+        ) from error
+    from torch.utils import _pytree as pytree
+
+    try:
+        cases = make_cases([c for c in codes.split(",") if c], queries, losses, byzantine)
+        settings = Settings(
+            cases,
+            groups=groups,
+            seed=seed,
+            task=task,  # type: ignore[arg-type]
+            domain=domain,  # type: ignore[arg-type]
+            order=order,  # type: ignore[arg-type]
+            max_patterns=max_patterns,
+            error_scale=error_scale,
+            calibration=calibration,
+            batch_size=batch_size,
+        )
+        loaded, identity = load_model(model, weights)
+        loaded = loaded.to(device)  # type: ignore[attr-defined]
+        labelled = load_data(data, Scaling(*scales, size))
+
+        def forward(inputs: Any) -> Any:
+            answers = loaded(pytree.tree_map(lambda leaf: leaf.to(device), inputs))
+            return pytree.tree_map(lambda leaf: leaf.cpu(), answers)
+
+        with Progress(console=errors, transient=True, disable=as_json) as progress:
+            bar = progress.add_task("groups", total=groups)
+            measured = measure(
+                forward,
+                labelled,
+                settings,
+                identity=identity,
+                folder=out,
+                progress=lambda done, of: progress.update(bar, completed=done, total=of),
+            )
+        report = build_report(
+            measured, model=model, data=data, seed=seed, order=order, domain=domain
+        )
+        write_report(out, report)
+    except (OSError, TypeError, ValueError) as error:
+        raise fail(str(error)) from error
+    if as_json:
+        print_json(report)
+        return
+    console.print(draw_table(measured))
+    console.print(report["advice"], markup=False)
+    console.print(f"\nreport: {out / 'report.html'}")
+
+
+def _one_of(option: str, given: str | None, allowed: tuple[str | None, ...]) -> None:
+    if given not in allowed:
+        names = ", ".join(name for name in allowed if name)
+        raise typer.BadParameter(f"expected one of {names}, got {given!r}", param_hint=option)
+
+
+def _numbers(kind: Any, option: str, text: str) -> list[Any]:
+    try:
+        return [kind(part) for part in text.split(",")]
+    except ValueError as error:
+        raise typer.BadParameter(
+            f"expected numbers separated by commas, got {text!r}", param_hint=option
+        ) from error
+
+
+def _scales(mean: str, std: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    return tuple(_numbers(float, "--mean", mean)), tuple(_numbers(float, "--std", std))

@@ -1,0 +1,177 @@
+"""report.json, report.html and plots of an evaluation."""
+
+from __future__ import annotations
+
+import base64
+import importlib.metadata
+import json
+import os
+import platform
+import sys
+from collections.abc import Mapping
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from approxifer_torchserve.evaluation.advice import advise
+from approxifer_torchserve.evaluation.showing import (
+    Measured,
+    caption,
+    draw_figure,
+    number,
+    shown_name,
+)
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+PACKAGES = ("approxifer-torchserve", "torch", "torchmetrics")
+COLUMNS = (
+    "code", "S", "workers", "healthy", "A_o", "A_d", "worst pattern", "lacks", "agrees",
+    "A_d agrees",
+)  # fmt: skip
+
+
+def build_report(measured: Measured, **about: Any) -> dict[str, Any]:
+    """Put a result into the form that files and serving read.
+
+    Args:
+        measured: See ``showing.as_measured``.
+        **about: What else to say, such as the model's and the data's names.
+
+    Returns:
+        A mapping for JSON. ``base_accuracy`` and ``codes`` are what serving's
+        ``min_degraded_accuracy`` reads (``approxifer archive --report``); they are left out for
+        relative errors. Of several heads, the worst A_d counts.
+    """
+    report: dict[str, Any] = {
+        "command": ["approxifer", *sys.argv[1:]],
+        "versions": {"python": platform.python_version(), **_versions()},
+        "machine": {"system": platform.system(), "cpus": os.cpu_count()},
+        **about,
+        "advice": advise(measured),
+        "measured": measured,
+    }
+    return {**serving_part(measured), **report}
+
+
+def serving_part(measured: Measured) -> dict[str, Any]:
+    """Give what serving reads of a result.
+
+    Args:
+        measured: See ``showing.as_measured``.
+
+    Returns:
+        ``base_accuracy`` and ``codes``; empty for relative errors, which serving cannot judge.
+    """
+    if "regression" in measured["heads"].values():
+        return {}
+    base = measured["base"]
+    codes = {}
+    for case in measured["cases"]:
+        each = case["scores"]
+        if case["mode"] == "uncoded" or any(s["lost_only"] is None for s in each.values()):
+            continue
+        # The head that suffers most, in proportion to what the model itself can do.
+        head = min(each, key=lambda name: each[name]["lost_only"] / max(base[name], 1e-9))
+        names = {"A_d": "lost_only", "A_o": "overall", "healthy": "healthy", "worst": "worst"}
+        codes[case["report_key"]] = {
+            **{key: each[head][name] for key, name in names.items()},
+            "base": base[head],
+            "workers": case["workers"],
+        }
+    return {"base_accuracy": min(base.values()), "codes": codes}
+
+
+def rows(measured: Measured) -> list[tuple[str, ...]]:
+    """Give the table's lines as text, see ``COLUMNS``."""
+    heads = len(measured["heads"]) > 1
+    lines: list[tuple[str, ...]] = []
+    for case in measured["cases"]:
+        name = shown_name(case)
+        for head, scores in case["scores"].items():
+            lines.append(
+                (
+                    f"{name} {head}" if heads else name,
+                    str(case["s"]),
+                    str(case["workers"]),
+                    number(scores["healthy"]),
+                    number(scores["overall"]),
+                    number(scores["lost_only"]) + ("*" if scores["lost_are_all"] else ""),
+                    number(scores["worst"]),
+                    ", ".join(map(str, scores["worst_pattern"])),
+                    number(scores["agreement"]),
+                    number(scores["agreement_lost"]),
+                )
+            )
+    return lines
+
+
+def write_report(out: Path, report: Mapping[str, Any]) -> None:
+    """Write report.json, report.html, accuracy.png and positions.png.
+
+    Args:
+        out: The folder; made where it is not there.
+        report: From ``build_report``.
+    """
+    from jinja2 import Environment
+
+    out.mkdir(parents=True, exist_ok=True)
+    measured = report["measured"]
+    (out / "report.json").write_text(json.dumps(report, indent=2, allow_nan=False) + "\n")
+    pictures = {}
+    for name, figure in (
+        ("accuracy", draw_figure(measured)),
+        ("positions", draw_positions(measured)),
+    ):
+        figure.savefig(out / f"{name}.png", dpi=120)
+        pictures[name] = base64.b64encode((out / f"{name}.png").read_bytes()).decode()
+    source = files("approxifer_torchserve.evaluation").joinpath("report.html.j2").read_text()
+    page = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(source)
+    (out / "report.html").write_text(
+        page.render(
+            report=report,
+            columns=COLUMNS,
+            rows=rows(measured),
+            caption=caption(measured),
+            pictures=pictures,
+        )
+    )
+
+
+def draw_positions(measured: Measured) -> Figure:
+    """Draw A_d for each lost position, one line for each code and S.
+
+    Args:
+        measured: See ``showing.as_measured``; of several heads the first is drawn.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6.4, 4.2), layout="constrained")
+    axis = figure.subplots()
+    head = next(iter(measured["heads"]))
+    for place, case in enumerate(measured["cases"]):
+        if case["mode"] in ("uncoded", "replicated"):
+            continue
+        values = [
+            float("nan") if value is None else value for value in case["scores"][head]["positions"]
+        ]
+        label = f"{case['code']}, S={case['s']}"
+        axis.plot(range(len(values)), values, "o-", color=f"C{place % 10}", label=label, ms=3)
+    axis.set_xlabel("coded query that was lost")
+    axis.set_ylabel("A_d")
+    axis.set_title(f"which loss costs what, K = {measured['queries']}")
+    axis.grid(alpha=0.25)
+    if axis.lines:
+        axis.legend(fontsize="x-small")
+    return figure
+
+
+def _versions() -> dict[str, str | None]:
+    found: dict[str, str | None] = {}
+    for name in PACKAGES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            found[name] = None
+    return found

@@ -1,0 +1,262 @@
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import evaluation_models
+import numpy as np
+import pytest
+import torch
+from evaluation_models import Small
+from PIL import Image
+from typer.testing import CliRunner
+
+from approxifer_torchserve.cli.main import app
+from approxifer_torchserve.evaluation import make_cases
+from approxifer_torchserve.evaluation.data import DataError, Scaling, load_data
+from approxifer_torchserve.evaluation.models import ModelError, load_model
+from approxifer_torchserve.evaluation.run import STATE_FILE, Settings, draw_groups, run
+from approxifer_torchserve.serving.config import CodeConfig
+from approxifer_torchserve.serving.plan import code_key, load_report
+
+
+@pytest.fixture
+def images() -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (90, 4, 4), dtype=np.uint8)
+
+
+@pytest.fixture
+def labels(images: np.ndarray) -> np.ndarray:
+    pixels = torch.from_numpy(images).float().div(255).unsqueeze(1)
+    with torch.no_grad():
+        return Small()(pixels).argmax(1).numpy()
+
+
+@pytest.fixture
+def npz(tmp_path: Path, images: np.ndarray, labels: np.ndarray) -> Path:
+    np.savez(tmp_path / "data.npz", images=images, labels=labels)
+    return tmp_path / "data.npz"
+
+
+@pytest.fixture
+def weights(tmp_path: Path) -> Path:
+    torch.save(Small().state_dict(), tmp_path / "small.pt")
+    return tmp_path / "small.pt"
+
+
+def archive_with_class(folder: Path, weights: Path) -> str:
+    manifest = {"model": {"modelFile": "net.py", "serializedFile": "w.pt", "handler": "h.py"}}
+    with zipfile.ZipFile(folder / "small.mar", "w") as mar:
+        mar.writestr("MAR-INF/MANIFEST.json", json.dumps(manifest))
+        mar.write(evaluation_models.__file__, "net.py")
+        mar.write(weights, "w.pt")
+    return str(folder / "small.mar")
+
+
+def archive_with_script(folder: Path, weights: Path) -> str:
+    torch.jit.script(Small()).save(str(folder / "s.pt"))
+    with zipfile.ZipFile(folder / "script.mar", "w") as mar:
+        manifest = {"model": {"serializedFile": "s.pt", "handler": "image_classifier"}}
+        mar.writestr("MAR-INF/MANIFEST.json", json.dumps(manifest))
+        mar.write(folder / "s.pt", "s.pt")
+    return str(folder / "script.mar")
+
+
+def script(folder: Path, weights: Path) -> str:
+    torch.jit.script(Small()).save(str(folder / "s.pt"))
+    return str(folder / "s.pt")
+
+
+@pytest.mark.parametrize("make", [archive_with_class, archive_with_script, script])
+def test_models_come_from_files(tmp_path: Path, weights: Path, make: Callable[..., str]):
+    model, _ = load_model(make(tmp_path, weights))
+    inputs = torch.rand(2, 1, 4, 4)
+    torch.testing.assert_close(model(inputs), Small()(inputs))
+
+
+@pytest.mark.parametrize("prefix", ["", "net.", "module."])
+def test_models_come_from_classes_and_checkpoints(tmp_path: Path, prefix: str):
+    changed = {name: tensor + 1 for name, tensor in Small().state_dict().items()}
+    state = {f"{prefix}{name}": tensor for name, tensor in changed.items()}
+    if prefix == "net.":
+        state["loss.weight"] = torch.ones(3)
+    torch.save({"state_dict": state}, tmp_path / "last.ckpt")
+    model, mark = load_model("evaluation_models:Small", tmp_path / "last.ckpt")
+    assert torch.equal(model.last.weight, changed["last.weight"])  # type: ignore[attr-defined]
+    assert mark != load_model("evaluation_models:Small")[1]
+
+
+def test_models_that_are_none_are_refused(tmp_path: Path, weights: Path):
+    with pytest.raises(ModelError, match=r"expected a \.mar, a TorchScript file or module:Class"):
+        load_model("nowhere.pt")
+    with pytest.raises(ModelError, match="give --model module:Class --weights"):
+        load_model(str(weights))
+    with pytest.raises(DataError, match="model: 'evaluation_models:Big' cannot be imported"):
+        load_model("evaluation_models:Big")
+    torch.save({"other": torch.ones(1)}, tmp_path / "other.pt")
+    with pytest.raises(ModelError, match=r"does not fit Small: expected names like .*got \['other"):
+        load_model("evaluation_models:Small", tmp_path / "other.pt")
+
+
+def test_npz_and_folder_hold_the_same_images(tmp_path: Path, npz: Path, images, labels):
+    for index, (image, label) in enumerate(zip(images, labels, strict=True)):
+        (tmp_path / "tree" / str(label)).mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(tmp_path / "tree" / str(label) / f"{index:03}.png")
+    scaling = Scaling((0.5,), (0.25,))
+    from_npz, from_tree = load_data(str(npz), scaling), load_data(str(tmp_path / "tree"), scaling)
+    assert from_npz.count == from_tree.count == 90
+    order = sorted(range(90), key=lambda i: (labels[i], i))
+    inputs, targets = from_npz.fetch(order)
+    others, truth = from_tree.fetch(range(90))
+    torch.testing.assert_close(inputs, others)
+    assert torch.equal(targets, truth)
+    expected = (torch.from_numpy(images[order[0]]).float() / 255 - 0.5) / 0.25
+    torch.testing.assert_close(inputs[0, 0], expected)
+    resized, _ = load_data(str(tmp_path / "tree"), Scaling(size=6)).fetch([0])
+    assert resized.shape == (1, 1, 6, 6)
+
+
+def test_data_may_come_from_a_function_and_errors_say_what_is_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    (tmp_path / "mydata.py").write_text(
+        "import torch\nfrom torch.utils.data import TensorDataset\n"
+        "def rows():\n    return TensorDataset(torch.rand(5, 3), torch.arange(5))\n"
+        "def nothing():\n    return 3\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    data = load_data("mydata:rows")
+    inputs, targets = data.fetch([4, 0])
+    assert (inputs.shape, targets.tolist()) == ((2, 3), [4, 0])
+    with pytest.raises(DataError, match="to return a dataset"):
+        load_data("mydata:nothing")
+    with pytest.raises(DataError, match=r"data: expected an \.npz file"):
+        load_data("nothing.npz")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match="a folder for each class"):
+        load_data(str(tmp_path / "empty"))
+    np.savez(tmp_path / "odd.npz", pixels=np.zeros(3))
+    with pytest.raises(DataError, match=r"got \['pixels'\]"):
+        load_data(str(tmp_path / "odd.npz"))
+
+
+def test_groups_use_every_query_once_before_any_twice():
+    groups = draw_groups(10, 3, 7, seed=1)
+    assert groups.shape == (7, 3)
+    assert len(set(groups[:3].flatten().tolist())) == 9
+    assert all(len(set(group)) == 3 for group in groups.tolist())
+    with pytest.raises(ValueError, match="at least queries=3"):
+        draw_groups(2, 3, 1, seed=0)
+
+
+def settings(**options: object) -> Settings:
+    cases = make_cases(["approxifer", "replication", "uncoded"], 4, [1, 2])
+    return Settings(cases, **{"groups": 40, "chunk": 4, **options})  # type: ignore[arg-type]
+
+
+def test_an_interrupted_run_goes_on_and_ends_the_same(
+    tmp_path: Path, npz: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("approxifer_torchserve.evaluation.run._SAVE_EVERY_S", -1.0)
+    data, model = load_data(str(npz)), Small().eval()
+    whole = run(model, data, settings(), identity="a")
+
+    def interrupt(done: int, of: int) -> None:
+        if done == 20:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(model, data, settings(), identity="a", folder=tmp_path, progress=interrupt)
+    kept = tmp_path / STATE_FILE
+    assert kept.is_file()
+    shutil.copy(kept, tmp_path / "copy")
+    seen: list[int] = []
+    again = run(
+        model, data, settings(), identity="a", folder=tmp_path,
+        progress=lambda done, of: seen.append(done),
+    )  # fmt: skip
+    assert seen[0] == 16
+    assert again == whole
+    assert not kept.exists()
+    # Another model, or other settings, start anew.
+    for change, identity in (({}, "b"), ({"seed": 3}, "a")):
+        shutil.copy(tmp_path / "copy", kept)
+        seen.clear()
+        run(
+            model, data, settings(**change), identity=identity, folder=tmp_path,
+            progress=lambda done, of: seen.append(done),
+        )  # fmt: skip
+        assert seen[0] == 0
+
+
+def test_no_code_guesses_the_mean_of_calibration_data(npz: Path, labels: np.ndarray):
+    measured = run(Small().eval(), load_data(str(npz)), settings(groups=200, calibration=18))
+    plain = next(c for c in measured["cases"] if c["mode"] == "uncoded" and c["s"] == 1)
+    # The model is always right here, and a mean guesses one class for all.
+    shares = np.bincount(labels, minlength=3) / len(labels)
+    found = plain["scores"]["output"]["lost_only"]
+    assert min(abs(found - shares)) < 0.05
+    assert measured["base"] == {"output": 1.0}
+    assert plain["scores"]["output"]["overall"] == pytest.approx(0.75 + found / 4)
+
+
+@pytest.mark.parametrize("order", ["similarity", "grouped"])
+def test_an_order_places_queries_with_their_targets(npz: Path, order: str):
+    measured = run(Small().eval(), load_data(str(npz)), settings(order=order))
+    assert measured["base"] == {"output": 1.0}
+
+
+def test_settings_are_checked():
+    with pytest.raises(ValueError, match="groups: expected at least 1, got 0"):
+        dataclasses.replace(settings(), groups=0)
+
+
+def test_the_command_writes_a_report_that_serving_reads(tmp_path: Path, npz: Path, weights: Path):
+    out = tmp_path / "out"
+    words = [
+        "evaluate", "--model", "evaluation_models:Small", "--weights", str(weights),
+        "--data", str(npz), "--codes", "approxifer,approxifer:nodes=authors,replication,uncoded",
+        "--queries", "4", "--stragglers", "1,2", "--groups", "30", "--out", str(out),
+    ]  # fmt: skip
+    done = CliRunner().invoke(app, [*words, "--json"])
+    assert done.exit_code == 0, done.output
+    printed = json.loads(done.stdout)
+    written = json.loads((out / "report.json").read_text())
+    assert printed == written
+    assert written["base_accuracy"] == 1.0
+    report = load_report(out / "report.json")
+    exact = report.codes[code_key(CodeConfig(name="replication", queries=4))]
+    assert exact.A_d == 1.0
+    systematic = report.codes[code_key(CodeConfig(queries=4))]
+    assert systematic.A_d < 0.9
+    assert len(report.codes) == 6
+    page = (out / "report.html").read_text()
+    assert "no code" in page
+    assert page.count("data:image/png;base64,") == 2
+    assert {"accuracy.png", "positions.png"} <= {p.name for p in out.iterdir()}
+    assert not (out / STATE_FILE).exists()
+
+    shown = CliRunner().invoke(app, words)
+    assert shown.exit_code == 0
+    assert "take" in shown.stdout
+    assert "no code" in shown.stdout
+
+
+@pytest.mark.parametrize(
+    ("change", "code", "words"),
+    [
+        (["--stragglers", "one"], 2, "expected numbers separated by commas"),
+        (["--order", "random"], 2, "expected one of arrival"),
+        (["--codes", "fountain"], 1, "name must be one of"),
+        (["--data", "nowhere"], 1, "data: expected an .npz file"),
+    ],
+)
+def test_wrong_usage_is_told(tmp_path: Path, npz: Path, change: list[str], code: int, words: str):
+    given = ["--model", "evaluation_models:Small", "--data", str(npz), "--out", str(tmp_path)]
+    done = CliRunner().invoke(app, ["evaluate", *given, *change])
+    assert done.exit_code == code
+    assert words in " ".join(done.output.replace("│", " ").split())
