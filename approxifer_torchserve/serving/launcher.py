@@ -4,7 +4,7 @@ The ``torchserve`` script forgets the JVM it started: stopping the script leaves
 workers alive, and two servers fight over one pid file. So the JVM is started directly, in a folder
 of its own, and ended by its own process handle::
 
-    run_dir/                      config.properties, log4j2.xml, key_file.json (tokens), logs/
+    run_dir/                      config.properties, log4j2.xml, metrics.yaml, key_file.json (tokens), logs/
     TEMP (short path, per run)    worker sockets, unpacked archives, .model_server.pid
 """
 
@@ -183,8 +183,9 @@ class TorchServe:
         (self.run_dir / "config.properties").write_text(
             render_config(self.options, self.ports, self.model_store)
         )
-        log_config = files("approxifer_torchserve.archives").joinpath("log4j2.xml").read_text()
-        (self.run_dir / "log4j2.xml").write_text(log_config)
+        for name in ("log4j2.xml", "metrics.yaml"):
+            text = files("approxifer_torchserve.archives").joinpath(name).read_text()
+            (self.run_dir / name).write_text(text)
         output = None if self.show_console else (self.log_dir / "console.log").open("wb")
         try:
             self._process = subprocess.Popen(
