@@ -1,0 +1,122 @@
+"""``approxifer bench``: throughput, latency, chaos and soak, measured on this machine."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from approxifer_torchserve.cli.output import Json, errors, fail, print_json, told_failures
+
+if TYPE_CHECKING:
+    from approxifer_torchserve.bench.chaos_faults import Schedule
+    from approxifer_torchserve.bench.sheet import Sheet
+
+app = typer.Typer(
+    help="Measure what coded serving costs and saves; exit code 1 where a promise is broken.",
+    no_args_is_help=True,
+)
+
+
+@contextmanager
+def _ready() -> Iterator[None]:
+    # Without this SIGTERM would end Python at once and leave servers behind.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    try:
+        import jinja2  # noqa: F401
+        import matplotlib  # noqa: F401
+    except ImportError as error:
+        raise fail(
+            f"{error}; a bench needs more packages: pip install "
+            "'approxifer-torchserve[serve,bench]'"
+        ) from error
+    with told_failures():
+        yield
+
+
+def _say(text: str) -> None:
+    errors.print(text, highlight=False)
+
+
+def _finish(sheet: Sheet, out: Path, as_json: bool) -> None:
+    if as_json:
+        print_json({**sheet.facts, "checks": [vars(check) for check in sheet.checks]})
+    else:
+        sheet.show(errors)
+        errors.print(f"report: {out / 'report.html'}")
+    if not all(check.ok for check in sheet.checks):
+        raise typer.Exit(1)
+
+
+@app.command()
+def throughput(
+    out: Annotated[Path, typer.Option(help="Folder for the report.", file_okay=False)] = Path(
+        "build/throughput"
+    ),
+    workers: Annotated[int, typer.Option(min=2, help="Per server.")] = 4,
+    turns: Annotated[int, typer.Option(min=1, help="Slices per server and combination.")] = 8,
+    slice_s: Annotated[float, typer.Option(min=0.5, help="Seconds of a slice.")] = 2.0,
+    batch: Annotated[list[int] | None, typer.Option(help="Batch sizes; 1 and 8.")] = None,
+    body: Annotated[list[int] | None, typer.Option(help="Bytes of bodies; 12288, 602112.")] = None,
+    service_ms: Annotated[
+        float, typer.Option(min=0, help="What a forward takes, asleep; 0: the bare cost.")
+    ] = 5.0,
+    as_json: Json = False,
+) -> None:
+    """Saturated throughput of plain TorchServe and of the plugin, in alternating slices.
+
+    12 KB and 600 KB bodies, batch size 1 and 8, as many workers on either server.
+    """
+    with _ready():
+        from approxifer_torchserve.bench.throughput import Size, run_throughput
+
+        size = Size(workers=workers, turns=turns, slice_s=slice_s, service_ms=service_ms)
+        if batch:
+            size = replace(size, batches=tuple(batch))
+        if body:
+            size = replace(size, sizes=tuple(body))
+        sheet = run_throughput(out, size, _say)
+    _finish(sheet, out, as_json)
+
+
+@app.command()
+def chaos(
+    out: Annotated[Path, typer.Option(help="Folder for the report.", file_okay=False)] = Path(
+        "build/chaos"
+    ),
+    seconds: Annotated[float, typer.Option(min=1, help="Of each schedule.")] = 600.0,
+    schedule: Annotated[
+        str, typer.Option(help="A: at most S workers hurt at a time; B: any number; or AB.")
+    ] = "AB",
+    queries: Annotated[int, typer.Option(min=1, help="K.")] = 4,
+    stragglers: Annotated[int, typer.Option(min=1, help="S; K + S workers.")] = 2,
+    rate: Annotated[float, typer.Option(min=0.1, help="Requests per second.")] = 60.0,
+    deadline_ms: Annotated[float, typer.Option(min=1, help="The policy's.")] = 2000.0,
+    reconstruct: Annotated[bool, typer.Option(help="Let the code answer too.")] = False,
+    seed: Annotated[int, typer.Option(help="Of load and faults.")] = 0,
+    as_json: Json = False,
+) -> None:
+    """Kill, freeze, slow and garble workers at random under load, and check every answer.
+
+    Schedule A must give 200 for every request; B a final status for every request, in time.
+    """
+    with _ready():
+        from approxifer_torchserve.bench.chaos import Size, run_schedules
+        from approxifer_torchserve.bench.chaos_report import write_report
+
+        if not schedule or set(schedule) - {"A", "B"}:
+            raise typer.BadParameter(
+                f"expected A, B or AB, got {schedule}", param_hint="--schedule"
+            )
+        size = Size(queries, stragglers, rate, deadline_ms, reconstruct)
+        load_average = os.getloadavg()[0]
+        wanted: list[Schedule] = ["A" if name == "A" else "B" for name in schedule]
+        sheet = write_report(out, run_schedules(size, wanted, seconds, seed, _say), load_average)
+    _finish(sheet, out, as_json)

@@ -1,0 +1,46 @@
+"""The model that the benches serve: fast, and right to the last bit in any batch.
+
+A request's body is float32 numbers in TorchServe's own order of bytes; benches send whole numbers
+0..15, and the weights are whole too, so every sum is exact and batch mates cannot change an answer.
+"""
+
+import time
+
+import torch
+from ts.torch_handler.base_handler import BaseHandler
+
+WIDTH = 64
+CLASSES = 10
+
+
+class BenchHandler(BaseHandler):
+    """Folds a body of any length to 64 numbers and multiplies them by a fixed matrix.
+
+    ``handler.bench.service_ms`` in model-config.yaml makes each forward sleep so long: what a batch
+    costs on a GPU, without this machine's processors.
+    """
+
+    def initialize(self, context):
+        """Make the weights; there is no file of them."""
+        self.context = context
+        self.device = torch.device("cpu")
+        settings = (context.model_yaml_config or {}).get("handler") or {}
+        self.service_s = float((settings.get("bench") or {}).get("service_ms", 0)) / 1000
+        generator = torch.Generator().manual_seed(0)
+        self.weights = torch.randint(-3, 4, (WIDTH, CLASSES), generator=generator).float()
+        self.initialized = True
+
+    def preprocess(self, data):
+        """Read the bodies as a tensor ``[B, n]`` of float32."""
+        rows = [row.get("data") or row.get("body") for row in data]
+        return torch.stack([torch.frombuffer(bytearray(row), dtype=torch.float32) for row in rows])
+
+    def inference(self, data):
+        """Return scores ``[B, 10]``."""
+        if self.service_s:
+            time.sleep(self.service_s)
+        return data.reshape(len(data), -1, WIDTH).sum(1) @ self.weights
+
+    def postprocess(self, data):
+        """Return class and scores of each row."""
+        return [{"class": int(row.argmax()), "scores": row.tolist()} for row in data]
