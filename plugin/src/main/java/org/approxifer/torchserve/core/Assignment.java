@@ -11,6 +11,10 @@ public final class Assignment {
   final long handedNanos;
   final RequestInput payload;
   boolean done;
+
+  /** It was not answered in time; what else is done for its query does not wait for it. */
+  boolean late;
+
   Timers.Timer lateTimer;
 
   Assignment(Task task, String worker, long handedNanos, RequestInput payload) {

@@ -143,7 +143,7 @@ final class HandOut {
       return false;
     }
     return switch (task.kind) {
-      case RAW, HEDGE -> !task.query.heldBy(worker);
+      case RAW, HEDGE -> !task.query.heldBy(worker) && !task.query.avoids(worker, now);
       case PARITY, CODED -> !task.group.heldBy(worker);
       case ENCODE, DECODE -> true;
     };

@@ -9,6 +9,7 @@ import java.util.TreeMap;
 /** What each worker did: the basis on which the router trusts it with work. */
 final class Ledger {
   private static final int SLOW_STREAK = 2;
+  private static final int GARBLED_STREAK = 2;
   private static final long DEAD_NANOS = 10_000_000_000L;
   private static final long RETRY_NANOS = 2_000_000_000L;
 
@@ -25,13 +26,13 @@ final class Ledger {
   }
 
   /**
-   * True if some workers are dead or persistently slow, but not most: where all are slow, sending
-   * work twice makes them slower.
+   * True if some workers are dead, persistently slow or unusable, but not most: where all are slow,
+   * sending work twice makes them slower.
    */
   boolean someInTrouble(long now) {
     int troubled = 0;
     for (Entry entry : workers.values()) {
-      troubled += entry.slow() || entry.recentlyDead(now) ? 1 : 0;
+      troubled += entry.slow() || entry.garbled() || entry.recentlyDead(now) ? 1 : 0;
     }
     return troubled > 0 && 2 * troubled <= workers.size();
   }
@@ -70,6 +71,7 @@ final class Ledger {
     int unanswered;
     double meanMs;
     private int lateStreak;
+    private int erasureStreak;
     private long lastDeath;
     private long lastHanded;
 
@@ -89,6 +91,17 @@ final class Ledger {
       }
     }
 
+    /** An answer that could not be used. */
+    void erased() {
+      erasures++;
+      erasureStreak++;
+    }
+
+    /** An answer that could. */
+    void usable() {
+      erasureStreak = 0;
+    }
+
     void late() {
       late++;
       lateStreak++;
@@ -102,6 +115,7 @@ final class Ledger {
       }
       lastDeath = now;
       lateStreak = 0;
+      erasureStreak = 0;
     }
 
     void returned() {
@@ -112,13 +126,19 @@ final class Ledger {
       return lateStreak >= SLOW_STREAK;
     }
 
+    boolean garbled() {
+      return erasureStreak >= GARBLED_STREAK;
+    }
+
     boolean recentlyDead(long now) {
       return lastDeath != 0 && now - lastDeath < DEAD_NANOS;
     }
 
-    /** A slow worker is asked after all others, but now and then, so that it can recover. */
+    /**
+     * A slow or garbled worker is asked after all others, but now and then, so that it can recover.
+     */
     boolean lastChoice(long now) {
-      return slow() && now - lastHanded < RETRY_NANOS;
+      return (slow() || garbled()) && now - lastHanded < RETRY_NANOS;
     }
 
     Map<String, Object> report(long now) {
@@ -130,7 +150,9 @@ final class Ledger {
       report.put("deaths", deaths);
       report.put("erasures", erasures);
       report.put("mean_ms", Math.round(meanMs * 100) / 100.0);
-      report.put("state", recentlyDead(now) ? "restarted" : slow() ? "slow" : "ok");
+      report.put(
+          "state",
+          recentlyDead(now) ? "restarted" : garbled() ? "garbled" : slow() ? "slow" : "ok");
       return report;
     }
   }

@@ -34,6 +34,9 @@ public final class Plan {
 
   final int copies;
 
+  /** S: so many workers may fail one query before it is given up; at least 1. */
+  final int stragglers;
+
   /** Coded query indices that are not a query themselves. */
   final List<Integer> parities = new ArrayList<>();
 
@@ -67,6 +70,8 @@ public final class Plan {
     queries = integer(json, "queries");
     numWorkers = integer(json, "num_workers");
     copies = integer(json, "copies");
+    JsonElement s = need(json, "code").getAsJsonObject().get("stragglers");
+    stragglers = s == null ? 1 : Math.max(1, s.getAsInt());
     quorum = need(json, "quorum").isJsonNull() ? numWorkers : integer(json, "quorum");
     int index = 0;
     for (JsonElement element : need(json, "systematic").getAsJsonArray()) {

@@ -1,7 +1,9 @@
 package org.approxifer.torchserve.core;
 
 import java.util.ArrayList;
+import java.util.HashSet;
 import java.util.List;
+import java.util.Set;
 
 /** One client's request and what became of it. Guarded by the router's lock. */
 final class Query {
@@ -34,6 +36,13 @@ final class Query {
 
   int deaths;
   int erasures;
+
+  /** Workers whose answers could not be used; others are asked first. */
+  final Set<String> erasedBy = new HashSet<>(2);
+
+  /** Monotonic time in ns; afterwards any worker is better than none. */
+  long avoidUntil;
+
   int handOuts;
 
   /** Raw tasks in the backlog. */
@@ -52,6 +61,15 @@ final class Query {
   /** TorchServe's id of the request: clients get it as x-request-id, log lines carry it. */
   String requestId() {
     return client.request().getRequestId();
+  }
+
+  boolean avoids(String worker, long now) {
+    return erasedBy.contains(worker) && now - avoidUntil < 0;
+  }
+
+  /** True if every worker that holds it is late, or none holds it. */
+  boolean stuck() {
+    return outstanding.stream().allMatch(assignment -> assignment.late);
   }
 
   boolean heldBy(String worker) {

@@ -5,7 +5,6 @@ final class Resend {
   /** A query in flight at this many worker deaths is not sent again: it may be what kills them. */
   private static final int MOST_DEATHS = 2;
 
-  private static final int MOST_ERASURES = 2;
   private static final int MOST_AT_ONCE = 3;
   private static final long AVOID_NANOS = 250_000_000L;
 
@@ -25,7 +24,7 @@ final class Resend {
         || !router.plan.hedge
         || !router.plan.idempotent
         || query.queued > 0
-        || query.outstanding.size() >= MOST_AT_ONCE) {
+        || query.outstanding.size() >= mostAtOnce()) {
       return;
     }
     if (router.extra.tryTake()) {
@@ -90,9 +89,11 @@ final class Resend {
     if (query.settled) {
       return;
     }
-    if (++query.erasures >= MOST_ERASURES || !router.plan.idempotent) {
+    if (++query.erasures > router.plan.stragglers || !router.plan.idempotent) {
       settlement.error(query, 503, "no usable answer: " + reason);
     } else {
+      query.erasedBy.add(assignment.worker);
+      query.avoidUntil = router.clock.nanos() + Math.max(AVOID_NANOS, 2 * router.lateness.nanos());
       sendAgain(query, again(assignment));
     }
   }
@@ -100,7 +101,7 @@ final class Resend {
   /** Counts an answer that cannot be used against the worker that gave it. */
   void noteErasure(Assignment assignment, String reason) {
     router.counters.erasures++;
-    router.ledger.of(assignment.worker).erasures++;
+    router.ledger.of(assignment.worker).erased();
     settlement.note(
         true,
         "worker "
@@ -120,9 +121,14 @@ final class Resend {
   }
 
   private void sendAgain(Query query, Task task) {
-    if (query.queued == 0 && query.outstanding.isEmpty()) {
+    // A copy that is late already may never come: a frozen worker holds it.
+    if (query.queued == 0 && query.stuck() && query.outstanding.size() < mostAtOnce()) {
       router.enqueueFirst(task);
     }
+  }
+
+  private int mostAtOnce() {
+    return Math.max(MOST_AT_ONCE, router.plan.stragglers + 1);
   }
 
   Task again(Assignment assignment) {

@@ -189,6 +189,9 @@ public final class Router {
           }
           try {
             Reply reply = Reply.parse(answer.body());
+            if (reply.text("erasure") == null) {
+              worker.usable();
+            }
             if (task.kind.ofOneQuery()) {
               rawAnswered(assignment, answer, reply);
             } else {
@@ -286,6 +289,7 @@ public final class Router {
             return;
           }
           counters.late++;
+          assignment.late = true;
           ledger.of(assignment.worker).late();
           extra.open(ledger.someInTrouble(clock.nanos()));
           Task task = assignment.task;
