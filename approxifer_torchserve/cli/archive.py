@@ -33,6 +33,14 @@ def run(
     serialized_file: Annotated[
         Path | None, typer.Option(help="Its weights.", rich_help_panel=PARTS)
     ] = None,
+    from_checkpoint: Annotated[
+        Path | None,
+        typer.Option(
+            help="A Lightning checkpoint of training with DegradedAccuracy, instead of "
+            "--serialized-file: its weights, the code that was measured, and its report.",
+            rich_help_panel=PARTS,
+        ),
+    ] = None,
     handler: Annotated[
         str | None,
         typer.Option(
@@ -107,6 +115,11 @@ def run(
       approxifer archive --model-name digits --model-file model.py --serialized-file digits.pt
       --handler digits_handler.py --sample seven.png --export-path store
 
+    From a checkpoint, with the code that was measured while it was trained:
+
+      approxifer archive --model-name digits --model-file model.py --from-checkpoint best.ckpt
+      --handler digits_handler.py --export-path store
+
     With classic ApproxIFER instead of the systematic one:
 
       approxifer archive --mar resnet.mar --option systematic=false --option nodes=authors
@@ -115,6 +128,10 @@ def run(
         raise typer.BadParameter(
             "give either --mar, or --model-name and --handler with the model's files",
             param_hint="--mar",
+        )
+    if from_checkpoint is not None and (model_file is None or serialized_file is not None):
+        raise typer.BadParameter(
+            "goes with --model-file, and without --serialized-file", param_hint="--from-checkpoint"
         )
     if output is not None and archive_format != "default":
         raise typer.BadParameter("goes with the default format only", param_hint="--output")
@@ -137,6 +154,14 @@ def run(
         folder = export_path if output is None else output.parent
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".approxifer-", dir=folder) as made:
+            if from_checkpoint is not None and model_file is not None:
+                from approxifer_torchserve.serving.checkpoint import unpack_checkpoint
+
+                parts = unpack_checkpoint(
+                    from_checkpoint, Path(made), model_file, settings.get("code")
+                )
+                serialized_file, report = parts.weights, report or parts.report
+                settings["code"] = parts.code
             result = wrap_archive(
                 mar,
                 export_path=folder if output is None else Path(made),

@@ -16,6 +16,7 @@ from torch.utils import _pytree as pytree
 from approxifer_torchserve.codes.pytree import PyTree
 from approxifer_torchserve.evaluation import Domain, Evaluator, Task, make_cases
 from approxifer_torchserve.evaluation.grouping import Order
+from approxifer_torchserve.evaluation.report import serving_part
 from approxifer_torchserve.evaluation.showing import Measured, as_measured, draw_table
 from approxifer_torchserve.lightning.collector import Collector, select
 from approxifer_torchserve.lightning.figures import log_figure
@@ -146,6 +147,7 @@ class DegradedAccuracy(Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """Return the codes, the options and the measured table, as plain values."""
+        parts = {name: serving_part(measured) for name, measured in self.table.items()}
         return {
             "version": STATE_VERSION,
             "queries": self.queries,
@@ -162,6 +164,8 @@ class DegradedAccuracy(Callback):
                 "order": self.order,
             },
             "table": self.table,
+            # What approxifer archive --from-checkpoint packs.
+            "reports": {name: part for name, part in parts.items() if part},
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
