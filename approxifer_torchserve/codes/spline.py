@@ -20,7 +20,7 @@ from approxifer_torchserve.codes.plan import Mode
 from approxifer_torchserve.codes.registry import Option, register_code
 
 SMOOTH_ENCODE = 0.0
-SMOOTH_DECODE = 1e-4
+SMOOTH_DECODE = 1e-5
 
 
 def spline_weights(nodes: Tensor, points: Tensor, smoothing: float) -> Tensor:
