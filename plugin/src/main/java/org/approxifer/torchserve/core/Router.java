@@ -28,7 +28,6 @@ public final class Router {
   final Ledger ledger = new Ledger();
   final Counters counters;
 
-  private final String name;
   private final int limit;
   private final ReentrantLock lock = new ReentrantLock();
   final Backlog backlog = new Backlog();
@@ -37,6 +36,7 @@ public final class Router {
   final GroupFlow groups;
   private final Resend resend;
   private final Watchdog watchdog;
+  private final Admission admission;
   private final State state = new State(this);
   private final Timers timers;
   final Set<Query> live = new LinkedHashSet<>();
@@ -48,7 +48,6 @@ public final class Router {
    * @param limit how many clients may wait at once (TorchServe's jobQueueSize)
    */
   public Router(String name, Plan plan, int limit, Signer signer, Clock clock, Timers timers) {
-    this.name = name;
     this.plan = plan;
     this.limit = limit;
     this.clock = clock;
@@ -65,62 +64,14 @@ public final class Router {
     resend = new Resend(this, settlement);
     groups = new GroupFlow(this, settlement, resend);
     watchdog = new Watchdog(name, this, settlement);
+    admission = new Admission(name, limit, this, settlement, watchdog);
   }
 
   // ------------------------------------------------------------------ admit
 
   /** Takes a request in. It is always answered through the client, a refusal too. */
   public void offer(Client client) {
-    locked(
-        () -> {
-          counters.requests++;
-          Query query = new Query(client, clock.nanos(), plan.deadlineNanos);
-          if (watchdog.closed()) {
-            settlement.refuse(query, 503, name + " is being unregistered");
-          } else if (live.size() >= limit) {
-            settlement.refuse(
-                query,
-                503,
-                "the queue of "
-                    + name
-                    + " is full: "
-                    + live.size()
-                    + " requests wait (jobQueueSize "
-                    + limit
-                    + "); try again");
-          } else {
-            live.add(query);
-            extra.admitted();
-            parityWork.admitted();
-            admit(query);
-          }
-        });
-  }
-
-  private void admit(Query query) {
-    if (!query.client.codable()) {
-      query.alone = true;
-      enqueue(Task.raw(query));
-      return;
-    } else if (query.client.exactOnly()) {
-      enqueue(Task.raw(query));
-      return;
-    }
-    switch (plan.mode) {
-      case UNCODED -> enqueue(Task.raw(query));
-      case REPLICATED -> {
-        for (int copy = 0; copy < plan.copies; copy++) {
-          enqueue(Task.raw(query));
-        }
-      }
-      case SYSTEMATIC -> {
-        if (plan.reconstruct) {
-          groups.join(query);
-        }
-        enqueue(Task.raw(query));
-      }
-      case CODED -> groups.join(query);
-    }
+    locked(() -> admission.offer(client));
   }
 
   // --------------------------------------------------------------- hand out

@@ -1,0 +1,58 @@
+package org.approxifer.torchserve.core;
+
+/** Who is let in, and what is first done for them. */
+final class Admission {
+  private final String name;
+  private final int limit;
+  private final Router router;
+  private final Settlement settlement;
+  private final Watchdog watchdog;
+
+  Admission(String name, int limit, Router router, Settlement settlement, Watchdog watchdog) {
+    this.name = name;
+    this.limit = limit;
+    this.router = router;
+    this.settlement = settlement;
+    this.watchdog = watchdog;
+  }
+
+  void offer(Client client) {
+    router.counters.requests++;
+    Query query = new Query(client, router.clock.nanos(), router.plan.deadlineNanos);
+    int waiting = router.live.size();
+    if (watchdog.closed()) {
+      settlement.refuse(query, 503, name + " is being unregistered");
+    } else if (waiting >= limit) {
+      String full = "the queue of %s is full: %d requests wait (jobQueueSize %d); try again";
+      settlement.refuse(query, 503, String.format(full, name, waiting, limit));
+    } else {
+      router.live.add(query);
+      router.extra.admitted();
+      router.parityWork.admitted();
+      admit(query);
+    }
+  }
+
+  private void admit(Query query) {
+    query.alone = !query.client.codable();
+    if (query.alone || query.client.exactOnly()) {
+      router.enqueue(Task.raw(query));
+      return;
+    }
+    switch (router.plan.mode) {
+      case UNCODED -> router.enqueue(Task.raw(query));
+      case REPLICATED -> {
+        for (int copy = 0; copy < router.plan.copies; copy++) {
+          router.enqueue(Task.raw(query));
+        }
+      }
+      case SYSTEMATIC -> {
+        if (router.plan.reconstruct) {
+          router.groups.join(query);
+        }
+        router.enqueue(Task.raw(query));
+      }
+      case CODED -> router.groups.join(query);
+    }
+  }
+}
