@@ -11,7 +11,7 @@ JAR   := approxifer_torchserve/serving/approxifer-plugin.jar
 JAVA  := $(shell find plugin/src/main -type f 2>/dev/null)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint plugin clean
+.PHONY: help demo test chaos lint plugin clean
 
 help:  ## say what there is
 	@grep -hE '^[a-z]+:.*  ## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*  ## (.*)/  make \1\t\2/' | expand -t 16
@@ -21,6 +21,9 @@ demo: $(STAMP) $(JAR)  ## train, archive, serve beside plain TorchServe, break w
 
 test: $(STAMP) $(JAR)  ## every test; those that start a real TorchServe come last
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+chaos: $(STAMP) $(JAR)  ## workers killed, frozen, slowed and garbled under load, every answer checked (20 minutes)
+	$(BIN)/approxifer bench chaos $(CHAOS_ARGS)
 
 lint: $(STAMP)  ## style, types, import directions, committed files
 	$(BIN)/ruff check .

@@ -1,0 +1,163 @@
+"""The bench's own judgement: each broken promise must be seen."""
+
+import asyncio
+import json
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from approxifer_torchserve.bench import probe
+from approxifer_torchserve.bench.chaos import Attempt, Lab, Run, Size
+from approxifer_torchserve.bench.chaos_faults import Event
+from approxifer_torchserve.bench.chaos_report import write_report
+from approxifer_torchserve.bench.load import Target, new_client
+from approxifer_torchserve.bench.saturate import Saturator, compare
+
+SIZE = Size(queries=2, stragglers=1, deadline_ms=200)
+WELL = {"in_flight": 0, "outstanding_jobs": 0, "live_workers": 3, "counters": {}}
+GOOD = Attempt(0.0, 0.01, 200, "exact", wrong=False)
+
+
+def run(*attempts, schedule="A", events=(), after=WELL):
+    return Run(schedule, 10.0, SIZE, (GOOD, *attempts), tuple(events), 0.0, after)
+
+
+def broken(result):
+    return {check.what.split(": ")[1] for check in result.checks() if not check.ok}
+
+
+def fault(start, end, worker="9000"):
+    return Event("slow", worker, 4711, start, end)
+
+
+def test_nothing_is_broken_in_a_good_run():
+    assert broken(run(events=[fault(0, 1), fault(1.5, 2, "9001")])) == set()
+    assert broken(run(schedule="B")) == set()
+
+
+@pytest.mark.parametrize(
+    ("attempt", "schedule", "what"),
+    [
+        (Attempt(0, 1, 200, "exact", wrong=True), "A", "wrong answers"),
+        (Attempt(0, 1, 200, "hedged", wrong=True), "B", "wrong answers"),
+        (Attempt(0, 9, 0, "lost", wrong=False), "A", "lost requests"),
+        (Attempt(0, 9, 0, "lost", wrong=False), "B", "lost requests"),
+        (Attempt(0, 1, 503, "failed", wrong=False, detail="deadline"), "A", "refusals"),
+        (Attempt(0, 1, 503, "failed", wrong=False), "B", "refusals say why"),
+    ],
+)
+def test_each_broken_promise_is_seen(attempt, schedule, what):
+    assert broken(run(attempt, schedule=schedule)) == {what}
+
+
+def test_a_refusal_with_a_reason_is_allowed_in_schedule_b_alone():
+    refused = Attempt(0, 1, 503, "failed", wrong=False, detail="no answer within the deadline")
+    assert broken(run(refused, schedule="B")) == set()
+
+
+def test_more_faults_at_once_than_allowed_are_seen():
+    both = [fault(0, 2), fault(1, 3, "9001")]
+    assert run(events=both).most_at_once() == 2
+    assert broken(run(events=both)) == {"bound"}
+
+
+@pytest.mark.parametrize("change", [{"in_flight": 1}, {"outstanding_jobs": 2}, {"live_workers": 2}])
+def test_what_is_left_behind_is_seen(change):
+    assert broken(run(after={**WELL, **change})) == {"all well afterwards"}
+
+
+def test_the_report_holds_figures_timeline_and_reasons(tmp_path):
+    refused = Attempt(1, 1, 503, "failed", wrong=False, detail="request 17 of 90 is late")
+    write_report(tmp_path, [run(refused, schedule="B", events=[fault(0, None)])], 0.5)
+    found = json.loads((tmp_path / "report.json").read_text())
+    assert found["runs"][0]["statuses"] == {"200": 1, "503": 1}
+    assert found["runs"][0]["reasons"] == {"503 request of is late": 1}
+    assert (tmp_path / "timeline-B.png").stat().st_size > 10_000
+    assert "data:image/png" in (tmp_path / "report.html").read_text()
+
+
+class Model(BaseHTTPRequestHandler):
+    """Answers as the model would, or as `server.change` has it."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_POST(self):
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        time.sleep(self.server.pause)
+        answer = {**probe.right_answer(body), **self.server.change}
+        text = json.dumps(answer).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(text)))
+        self.send_header("x-approxifer-outcome", self.server.outcome)
+        self.end_headers()
+        self.wfile.write(text)
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def model():
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Model)
+    server.pause, server.change, server.outcome = 0.0, {}, "exact"
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,))
+    thread.start()
+    yield server
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def target(model):
+    return Target("coded", f"http://127.0.0.1:{model.server_port}/predictions/x")
+
+
+def ask(model):
+    lab = Lab(SIZE)
+    lab.target = target(model)
+
+    async def once():
+        async with new_client(lab.target) as client:
+            return await lab._ask(client, probe.body(3), time.perf_counter())
+
+    return asyncio.run(once())
+
+
+def test_an_answer_is_compared_with_the_models_own(model):
+    assert not ask(model).wrong
+    model.change = {"scores": [0.0] * 10}
+    assert ask(model).wrong
+    model.outcome = "hedged"
+    assert ask(model).wrong
+    model.outcome = "reconstructed"
+    assert not ask(model).wrong, "an approximation is not called exact"
+
+
+def test_an_answer_after_deadline_and_grace_is_lost(model):
+    model.pause = 1.6
+    attempt = ask(model)
+    assert (attempt.status, attempt.outcome) == (0, "lost")
+    assert attempt.latency_s < 1.5
+
+
+def test_saturation_counts_answers_and_finds_wrong_ones(model):
+    bodies = [probe.body(number) for number in range(4)]
+    check = compare([probe.right_answer(body) for body in bodies])
+    model.pause = 0.01
+    burst = Saturator(target(model), bodies, 4, check).run(1.0)
+    assert burst.answered >= burst.per_second * 0.7 > 0
+    assert burst.per_second <= 4 / 0.01
+    assert burst.wrong == burst.failed == 0
+    model.change = {"class": 11}
+    assert Saturator(target(model), bodies, 2, check).run(0.3, requests=10).wrong >= 10
+
+
+def test_bodies_and_answers_tell_requests_apart():
+    bodies = [probe.body(number) for number in range(50)]
+    assert {len(body) for body in bodies} == {probe.SMALL_BYTES}
+    answers = {json.dumps(probe.right_answer(body)) for body in bodies}
+    assert len(answers) == 50
+    with pytest.raises(ValueError, match="size"):
+        probe.body(0, 1000)
