@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from typer.testing import CliRunner
 
 from approxifer_torchserve.cli.main import app
+from approxifer_torchserve.evaluation.models import load_model
 from approxifer_torchserve.lightning import DegradedAccuracy
 
 MODEL = """
@@ -112,6 +113,9 @@ def test_the_archive_holds_weights_code_and_report(files: Path, checkpoint: Path
     measured = state["table"]["val"]["cases"][0]["scores"]["output"]["lost_only"]
     key = "approxifer(byzantine=0,queries=4,stragglers=1,systematic=True)"
     assert report["codes"][key]["A_d"] == measured
+    # The archive can be evaluated again.
+    again, _ = load_model(str(files / "tiny.mar"))
+    assert torch.equal(again.state_dict()["linear.weight"], weights["linear.weight"])  # type: ignore[attr-defined]
     # What serving makes of it: 0.8 of a model that is always right here.
     assert plan["policy"]["reconstruct"] == (measured >= 0.8)
     assert f"A_d {measured:.3f}" in plan["policy"]["reconstruct_reason"]

@@ -95,6 +95,26 @@ def test_training_is_the_same_with_and_without():
     assert torch.equal(weights(), weights(everything()))
 
 
+def test_modes_are_put_back_between_batches():
+    seen = []
+
+    class Sampling(Classifier):
+        """Keeps dropout on in validation, as Monte Carlo dropout does."""
+
+        def on_validation_epoch_start(self) -> None:
+            self.net[2].train()
+
+        def validation_step(self, batch: object, batch_idx: int, dataloader_idx: int = 0) -> None:
+            seen.append([module.training for module in self.net])
+
+    model = Sampling()
+    trainer(everything()).validate(model, loader(600, batch=16), verbose=False)
+    assert model.modes == {False}
+    # Measured in between: 256 // 5 groups are a chunk.
+    assert len(model.calls) > 5
+    assert seen == [[False, False, True, False]] * 38
+
+
 def test_the_cost_is_bounded_by_a_share_of_the_queries():
     model, degraded = Classifier(), DegradedAccuracy(**QUIET)
     trainer(degraded).validate(model, loader(1000, batch=50), verbose=False)
