@@ -5,8 +5,8 @@ Usage::
     python -m approxifer_torchserve.examples.reproduce_approxifer --data DIR --models DIR
 
 DIR with ``mnist_test.npz`` and ``cifar10_test.npz``, and with ``mnist_cnn.ts.pt`` and
-``cifar10_resnet20.ts.pt``. Writes ``results.json`` and ``tables.md``. What was measured is kept in
-``--out``; the same command goes on where it was interrupted.
+``cifar10_resnet20.ts.pt``. Writes ``results.json``, ``tables.md`` and a plot for each. What was
+measured is kept in ``--out``; the same command goes on where it was interrupted.
 """
 
 import argparse
@@ -20,7 +20,7 @@ from rich.progress import Progress
 from approxifer_torchserve.evaluation.data import load_data
 from approxifer_torchserve.evaluation.models import load_model
 from approxifer_torchserve.evaluation.run import run
-from approxifer_torchserve.examples.reproduce_approxifer import tables
+from approxifer_torchserve.examples.reproduce_approxifer import plots, tables
 from approxifer_torchserve.examples.reproduce_approxifer.experiments import DATA_SETS, experiments
 
 
@@ -64,6 +64,7 @@ def main() -> None:
             results[experiment.name] = json.loads(done.read_text())
         everything[data_set.name] = results
         own = tables.base(results["k8"])
+        plots.draw(data_set.name, results, arguments.out / f"{data_set.name}.png")
         text += [f"## {data_set.name}, base accuracy {own:.4f}, {arguments.groups} groups", ""]
         for title, drawn in (
             ("K = 8 beside other programs", tables.comparison(data_set.name, results)),

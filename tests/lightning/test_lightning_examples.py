@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from approxifer_torchserve.examples import train_cifar10, train_with_callback
-from approxifer_torchserve.examples.reproduce_approxifer import tables
+from approxifer_torchserve.examples.reproduce_approxifer import plots, tables
 from approxifer_torchserve.examples.reproduce_approxifer.experiments import experiments
 
 
@@ -40,7 +40,7 @@ def test_cifar10_trains_from_an_npz(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert saved["epoch"] == 0
 
 
-def test_the_reproduction_s_tables_take_what_its_experiments_give():
+def test_the_reproduction_s_tables_take_what_its_experiments_give(tmp_path: Path):
     results = {}
     for experiment in experiments(groups=3):
         cases = [
@@ -57,3 +57,5 @@ def test_the_reproduction_s_tables_take_what_its_experiments_give():
     assert "| 12 | 0.900 / 0.900 / 0.900 | 0.800 / 0.800 / 0.800 |" in tables.grid(results)
     assert tables.options(results).count("0.400 / 0.400 / 0.400") == 8
     assert tables.splines(results).count("\n") == 1 + 20
+    plots.draw("mnist", results, tmp_path / "mnist.png")
+    assert (tmp_path / "mnist.png").read_bytes().startswith(b"\x89PNG")
