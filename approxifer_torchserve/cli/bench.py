@@ -120,3 +120,22 @@ def chaos(
         wanted: list[Schedule] = ["A" if name == "A" else "B" for name in schedule]
         sheet = write_report(out, run_schedules(size, wanted, seconds, seed, _say), load_average)
     _finish(sheet, out, as_json)
+
+
+@app.command()
+def soak(
+    out: Annotated[Path, typer.Option(help="Folder for the report.", file_okay=False)] = Path(
+        "build/soak"
+    ),
+    requests: Annotated[int, typer.Option(min=1000, help="How many to send.")] = 100_000,
+    workers: Annotated[int, typer.Option(min=2, help="Of the coded model.")] = 4,
+    body_bytes: Annotated[int, typer.Option(min=256, help="A multiple of 256.")] = 12_288,
+    as_json: Json = False,
+) -> None:
+    """Send very many requests, and tell whether the memory of the JVM or of workers grows."""
+    with _ready():
+        from approxifer_torchserve.bench.soak import Size, run_soak
+
+        size = Size(requests=requests, workers=workers, body_bytes=body_bytes)
+        sheet = run_soak(out, size, _say)
+    _finish(sheet, out, as_json)
