@@ -29,7 +29,7 @@ app = typer.Typer(
 
       approxifer archive --mar resnet.mar --queries 8 --stragglers 1 --output store/resnet.mar
 
-      approxifer serve --model-store store
+      approxifer serve --model-store store --enable-model-api
 
       approxifer deploy resnet.mar --workers 9
 

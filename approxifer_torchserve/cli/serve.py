@@ -31,6 +31,12 @@ def run(
             help="Let every local user call the APIs without a token.",
         ),
     ] = False,
+    token_minutes: Annotated[
+        float,
+        typer.Option(
+            "--token-expiration-min", min=0.05, help="Minutes until keys expire and need renewal."
+        ),
+    ] = 60,
     model_api: Annotated[
         bool,
         typer.Option(
@@ -80,6 +86,7 @@ def run(
         plugin=not plain,
         load_models=load,
         disable_token_authorization=no_token,
+        token_expiration_min=token_minutes,
         enable_model_api=model_api,
         threads_per_worker=threads,
         response_timeout=response_timeout,

@@ -100,7 +100,8 @@ def fetch(inference: str, model: str | None, auth: TokenAuth) -> Any:
             f"no answer from {inference}: {error}; is a server running there? "
             "(approxifer serve, or --inference URL)"
         ) from error
-    if not reply.is_success:
+    # 503 with a state: the model has too few workers now, which is what one came to see.
+    if not reply.is_success and not (reply.status_code == 503 and '"models"' in reply.text):
         hint = "no such coded model, or the server runs without the plugin"
         if is_refusal(reply):
             hint = (

@@ -254,7 +254,7 @@ class Cluster:
         except ClusterError as error:
             if error.status != 409:
                 raise
-        name = name or self._name_of(url, before)
+        name, version = self._identify(url, name, version, before)
         wanted = workers
         if wanted is None:
             wanted = self.describe(name, version)[0].min_workers
@@ -263,12 +263,25 @@ class Cluster:
             self.scale(name, wanted, version=version, wait=False)
         return self.wait_ready(name, wanted, version=version, timeout=timeout, progress=progress)
 
-    def _name_of(self, url: str, before: set[str]) -> str:
-        entries = self.list_models()
-        new = [entry.model_name for entry in entries if entry.model_name not in before]
-        same = [entry.model_name for entry in entries if entry.model_url == url]
-        if len(new) == 1 or same:
-            return new[0] if len(new) == 1 else same[0]
+    def _identify(
+        self, url: str, name: str | None, version: str | None, before: set[str]
+    ) -> tuple[str, str | None]:
+        """Return the name and version that an archive was registered under."""
+        names = [name] if name else [entry.model_name for entry in self.list_models()]
+        # The list shows default versions only; a second version's archive has a name of its own.
+        same = [
+            model
+            for each in names
+            for model in self.describe(each, "all")
+            if model.model_url == url and version in (None, model.model_version)
+        ]
+        if len(same) == 1:
+            return same[0].model_name, same[0].model_version
+        if name:
+            return name, version
+        new = [each for each in names if each not in before]
+        if len(new) == 1:
+            return new[0], version
         raise ClusterError(f"{url} was registered, but which model it became is unclear: give name")
 
     def scale(

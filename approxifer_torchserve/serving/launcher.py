@@ -4,7 +4,8 @@ The ``torchserve`` script forgets the JVM it started: stopping the script leaves
 workers alive, and two servers fight over one pid file. So the JVM is started directly, in a folder
 of its own, and ended by its own process handle::
 
-    run_dir/                      config.properties, log4j2.xml, metrics.yaml, key_file.json (tokens), logs/
+    run_dir/                      config.properties, log4j2.xml, metrics.yaml, logs/,
+                                  key_file.json (tokens, which TorchServe writes)
     TEMP (short path, per run)    worker sockets, unpacked archives, .model_server.pid
 """
 

@@ -54,6 +54,7 @@ class ServerOptions:
         plugin: Load our plugin; False gives plain TorchServe under the same settings.
         load_models: Archives to load at start: names in the store, "all", or "none".
         disable_token_authorization: Let any local user call the APIs without a token.
+        token_expiration_min: Minutes until the management and inference keys expire.
         enable_model_api: Allow registration and removal over the Management API.
         host: Address that every listener binds; loopback unless the network is trusted.
         allowed_urls: Regular expression for archive URLs; names in the store are always allowed.
@@ -73,6 +74,7 @@ class ServerOptions:
     plugin: bool = True
     load_models: str = "none"
     disable_token_authorization: bool = False
+    token_expiration_min: float = 60
     enable_model_api: bool = True
     host: str = "127.0.0.1"
     allowed_urls: str = "https?://127\\.0\\.0\\.1(:[0-9]+)?/.*"
@@ -114,6 +116,7 @@ def render_config(options: ServerOptions, ports: Ports, model_store: Path) -> st
         "load_models": "" if options.load_models == "none" else options.load_models,
         "enable_model_api": str(options.enable_model_api).lower(),
         "disable_token_authorization": str(options.disable_token_authorization).lower(),
+        "token_expiration_min": options.token_expiration_min,
         "job_queue_size": options.job_queue_size,
         "max_request_size": options.max_request_size,
         "response_timeout": options.response_timeout,

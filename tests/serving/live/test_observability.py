@@ -5,6 +5,9 @@ import re
 import httpx
 from live_server import png
 
+from approxifer_torchserve.cli.status import fetch
+from approxifer_torchserve.serving.tokens import TokenAuth
+
 
 def scrape(live):
     """The metrics page as {name: {labels: value}}."""
@@ -56,6 +59,8 @@ def test_readiness_is_503_while_a_model_has_fewer_workers_than_its_code_needs(li
         reply = live.http.get("/coded/classic")
         assert reply.status_code == 503
         assert reply.json()["models"][0]["ready"] is False
+        auth = TokenAuth(key_file=live.server.key_file, kind="inference")
+        assert fetch(live.server.inference, "classic", auth)["models"][0]["ready"] is False
         assert live.http.get("/ping").status_code == 503
         assert live.http.get("/coded/tiny").status_code == 200
     finally:

@@ -1,0 +1,129 @@
+"""The upgrade that docs/operations.md describes: its very commands, under load."""
+
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import pytest
+from live_server import Load, png
+from typer.testing import CliRunner
+
+from approxifer_torchserve.cli.main import app
+from approxifer_torchserve.serving.archive import wrap_archive
+
+PAGE = Path(__file__).parents[3] / "docs" / "operations.md"
+
+
+def documented():
+    section = PAGE.read_text().split("## Upgrade a model under load", 1)[1]
+    block = re.search(r"```sh\n(.*?)```", section, re.S)[1]
+    lines = [shlex.split(line, comments=True) for line in block.splitlines()]
+    assert [words[1] for words in lines] == ["archive", "deploy", "status", "deploy", "undeploy"]
+    back = re.search(r"`(approxifer deploy [^`]+)`", section)[1]
+    return lines, shlex.split(back)
+
+
+@pytest.fixture
+def resnet(live, store, tmp_path, monkeypatch):
+    """Version 1.0 of "resnet", and what the documented commands call resnet-new.mar."""
+    wrap_archive(
+        store / "plain.mar",
+        export_path=store,
+        model_name="resnet",
+        settings={"minWorkers": 2, "maxWorkers": 2},
+        approxifer={"code": {"queries": 1, "stragglers": 1}},
+        force=True,
+    )
+    # The name of a model is its archive's own.
+    (tmp_path / "made").mkdir()
+    wrap_archive(
+        store / "plain.mar",
+        export_path=tmp_path / "made",
+        model_name="resnet",
+        approxifer={"code": {"queries": 1, "stragglers": 1}},
+    )
+    shutil.move(tmp_path / "made" / "resnet.mar", tmp_path / "resnet-new.mar")
+    (tmp_path / "store").symlink_to(store)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("APPROXIFER_KEY_FILE", str(live.server.key_file))
+    monkeypatch.setenv("APPROXIFER_MANAGEMENT", live.server.management)
+    monkeypatch.setenv("APPROXIFER_INFERENCE", live.server.inference)
+    live.cluster.register("resnet.mar")
+    yield
+    for version in ("1.0", "2.0"):
+        if live.cluster.registered("resnet", version):
+            live.cluster.set_default("resnet", version)
+            live.cluster.unregister("resnet", "2.0" if version == "1.0" else "1.0")
+    live.cluster.unregister("resnet")
+
+
+def run(words):
+    smaller = {"9": "2", "8": "1"}
+    given = [smaller.get(word, word) for word in words[1:]]
+    if given[0] == "archive":
+        given += ["--rewrap", "--force"]  # ours is coded already, and may be there
+    result = CliRunner().invoke(app, given)
+    assert result.exit_code == 0, (given, result.output)
+    return result.stdout
+
+
+def test_the_documented_upgrade_loses_nothing(live, resnet):
+    (archive, deploy, status, default, undeploy), back = documented()
+
+    def answered_by():
+        """The version that answers a request which names none."""
+        counts = {s["version"]: s["counters"]["requests"] for s in states()}
+        time.sleep(0.3)
+        return {s["version"] for s in states() if s["counters"]["requests"] > counts[s["version"]]}
+
+    def states():
+        return live.http.get("/coded/resnet").json()["models"]
+
+    run(archive)
+    with Load(live, "resnet", clients=2) as light:
+        run(deploy)
+        assert {s["version"] for s in states() if s["ready"]} == {"1.0", "2.0"}
+        assert "resnet 2.0" in run(status)
+        assert answered_by() == {"1.0"}
+        run(default)
+        assert answered_by() == {"2.0"}
+        run(back)
+        assert answered_by() == {"1.0"}
+        run(default)
+        run(undeploy)
+        assert answered_by() == {"2.0"}
+    light.check_all_right()
+    assert live.post("resnet", png(1)).headers["x-approxifer-outcome"] == "exact"
+
+
+def test_the_documented_probe_follows_readiness(live, tmp_path):
+    block = re.search(r"- python\n +- -c\n +- \|\n(.*?)```", PAGE.read_text(), re.S)[1]
+    code = textwrap.dedent(block).replace("http://127.0.0.1:8080", live.server.inference)
+    code = code.replace("/coded/resnet", "/coded/classic")
+
+    def probe():
+        return subprocess.run(
+            [sys.executable, "-c", code], cwd=live.server.run_dir.parent
+        ).returncode
+
+    code = code.replace("run/key_file.json", f"{live.server.run_dir.name}/key_file.json")
+    assert probe() == 0
+    live.cluster.scale("classic", 0)
+    try:
+        assert probe() != 0
+    finally:
+        live.cluster.scale("classic", 3)
+    assert probe() == 0
+
+
+def test_a_second_version_needs_no_name(live, resnet):
+    """An archive with a file name of its own, registered as another version of a model."""
+    run(documented()[0][0])
+    model = live.cluster.register("resnet-v2.mar", version="2.0", workers=2)
+    assert (model.model_name, model.model_version, model.ready) == ("resnet", "2.0", 2)
+    assert live.cluster.register("resnet-v2.mar").model_version == "2.0"
