@@ -58,6 +58,11 @@ class ManyFaults(FaultFile):
         self._entries[str(pid)] = fault
         self._write(self._entries)
 
+    def everyone(self, **fault: float) -> None:
+        """Give all workers one fault instead of what they had."""
+        self._entries = {"*": fault}
+        self._write(self._entries)
+
     def drop(self, pid: int) -> None:
         """Take one worker's fault away."""
         self._entries.pop(str(pid), None)

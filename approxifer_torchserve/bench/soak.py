@@ -225,8 +225,9 @@ def _sheet(
     columns = ("memory", "level, MB", f"MB per {PER:,} requests", "95 % interval", "flat")
     lead = (
         f"{burst.answered:,} requests of {size.body_bytes // 1000} KB from {size.clients} clients "
-        f"on {size.workers} workers; the heap of {size.heap_mb} MB is resident from the start. Slopes are Theil and "
-        f"Sen's over all after the first {WARM_SHARE:.0%}; readings follow from one another, so "
+        f"on {size.workers} workers; the heap of {size.heap_mb} MB is resident from the start. "
+        f"Slopes are Theil and Sen's over all after the first {WARM_SHARE:.0%}; readings follow "
+        "from one another, so "
         "true intervals are wider. Flat: the interval reaches 0, or growth is below "
         f"{FLAT:.0%} of the level."
     )

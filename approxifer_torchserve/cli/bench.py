@@ -139,3 +139,29 @@ def soak(
         size = Size(requests=requests, workers=workers, body_bytes=body_bytes)
         sheet = run_soak(out, size, _say)
     _finish(sheet, out, as_json)
+
+
+@app.command()
+def latency(
+    out: Annotated[Path, typer.Option(help="Folder for the report.", file_okay=False)] = Path(
+        "build/latency"
+    ),
+    queries: Annotated[int, typer.Option(min=1, help="K; S is 1.")] = 3,
+    utilisation: Annotated[
+        float, typer.Option(min=0.01, max=1, help="Of plain TorchServe's K workers.")
+    ] = 0.3,
+    turns: Annotated[int, typer.Option(min=1, help="Slices per phase and competitor.")] = 5,
+    slice_s: Annotated[float, typer.Option(min=0.5, help="Seconds of a slice.")] = 4.0,
+    seed: Annotated[int, typer.Option(help="Of the load.")] = 0,
+    as_json: Json = False,
+) -> None:
+    """Latency beside what a user would do instead: plain, one more worker, replication.
+
+    Healthy; with one worker a second late; with 2 % of all jobs a second late.
+    """
+    with _ready():
+        from approxifer_torchserve.bench.latency import Size, run_latency
+
+        size = Size(queries=queries, utilisation=utilisation, turns=turns, slice_s=slice_s)
+        sheet = run_latency(out, size, seed, _say)
+    _finish(sheet, out, as_json)
