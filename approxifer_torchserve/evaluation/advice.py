@@ -32,16 +32,16 @@ def advise(measured: Mapping[str, Any]) -> str:
             {**case, **case["scores"][head]} for case in measured["cases"] if case["s"] == lost
         ]
         words.append(_for_loss(lost, base, cases))
-    healthy = {
-        case["code"]: case["scores"][head]["healthy"]
-        for case in measured["cases"]
-        if case["scores"][head]["healthy"] < base - _CLOSE
-    }
+    healthy: dict[str, float] = {}
+    for case in measured["cases"]:
+        value = case["scores"][head]["healthy"]
+        if value < base - _CLOSE:
+            healthy[case["code"]] = min(value, healthy.get(case["code"], base))
     if healthy:
         listed = ", ".join(f"{code} {value:.3f}" for code, value in healthy.items())
         words.append(
             f"Every answer of these is decoded, so they cost accuracy also when no worker is lost "
-            f"(base {base:.3f}): {listed}."
+            f"(base {base:.3f}; the worst S): {listed}."
         )
     return "\n".join(words)
 

@@ -147,23 +147,26 @@ def draw_positions(measured: Measured) -> Figure:
     """
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(6.4, 4.2), layout="constrained")
+    figure = Figure(figsize=(8.4, 4.2), layout="constrained")
     axis = figure.subplots()
     head = next(iter(measured["heads"]))
-    for place, case in enumerate(measured["cases"]):
-        if case["mode"] in ("uncoded", "replicated"):
-            continue
+    cases = [case for case in measured["cases"] if case["mode"] in ("systematic", "coded")]
+    codes = list(dict.fromkeys(case["code"] for case in cases))
+    losses = sorted({case["s"] for case in cases})
+    for case in cases:
         values = [
             float("nan") if value is None else value for value in case["scores"][head]["positions"]
         ]
+        style = ("-", "--", ":", "-.")[losses.index(case["s"]) % 4]
+        colour = f"C{codes.index(case['code']) % 10}"
         label = f"{case['code']}, S={case['s']}"
-        axis.plot(range(len(values)), values, "o-", color=f"C{place % 10}", label=label, ms=3)
+        axis.plot(range(len(values)), values, style, marker="o", color=colour, label=label, ms=3)
     axis.set_xlabel("coded query that was lost")
     axis.set_ylabel("A_d")
     axis.set_title(f"which loss costs what, K = {measured['queries']}")
     axis.grid(alpha=0.25)
-    if axis.lines:
-        axis.legend(fontsize="x-small")
+    if cases:
+        figure.legend(fontsize="x-small", loc="outside right upper")
     return figure
 
 

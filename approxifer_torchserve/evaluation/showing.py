@@ -142,24 +142,29 @@ def draw_figure(measured: Measured) -> Figure:
     """
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(6.4, 4.2), layout="constrained")
+    figure = Figure(figsize=(8.4, 4.2), layout="constrained")
     axis = figure.subplots()
     head, task = next(iter(measured["heads"].items()))
     codes = list(dict.fromkeys(case["code"] for case in measured["cases"]))
     for place, code in enumerate(codes):
         cases = [case for case in measured["cases"] if case["code"] == code]
         losses = [case["s"] for case in cases]
+        shown = shown_name(cases[0])
+        # Where A_d is over all queries, it is A_o.
+        alike = all(case["scores"][head]["lost_are_all"] for case in cases)
         for key, style in (("overall", "o-"), ("lost_only", "s--")):
+            if key == "lost_only" and alike:
+                continue
             values = [case["scores"][head][key] for case in cases]
             values = [float("nan") if value is None else value for value in values]
-            shown = shown_name(cases[0])
             name = f"{shown}, {'A_o' if key == 'overall' else 'A_d'}"
-            axis.plot(losses, values, style, color=f"C{place % 10}", label=name, markersize=4)
+            colour = "dimgrey" if cases[0]["mode"] == "uncoded" else f"C{place % 10}"
+            axis.plot(losses, values, style, color=colour, label=name, markersize=4)
     axis.axhline(measured["base"][head], color="black", linewidth=0.8, label="no worker lost")
     axis.set_xlabel("lost answers of a group, S")
     axis.set_ylabel("relative error" if task == "regression" else "accuracy")
     axis.set_xticks(sorted({case["s"] for case in measured["cases"]}))
     axis.set_title(f"{measured['stage']}, K = {measured['queries']}")
     axis.grid(alpha=0.25)
-    axis.legend(fontsize="small")
+    figure.legend(fontsize="small", loc="outside right upper")
     return figure
