@@ -14,7 +14,11 @@ Example:
 
 from approxifer_torchserve.codes.approxifer import ApproxIFER, BerrutCode, SystematicApproxIFER
 from approxifer_torchserve.codes.base import Code, NotRecoverableError
+from approxifer_torchserve.codes.calibrate import calibrate
 from approxifer_torchserve.codes.linear import LinearCode
+from approxifer_torchserve.codes.locator import LocatingCode, Locator
+from approxifer_torchserve.codes.locator_file import load_locator, save_locator
+from approxifer_torchserve.codes.pairs import Pairs
 from approxifer_torchserve.codes.plan import Mode, Plan
 from approxifer_torchserve.codes.registry import (
     CodeRecord,
@@ -33,15 +37,21 @@ __all__ = [
     "Code",
     "CodeRecord",
     "LinearCode",
+    "LocatingCode",
+    "Locator",
     "Mode",
     "NotRecoverableError",
     "Option",
+    "Pairs",
     "Plan",
     "Replication",
     "Spline",
     "SystematicApproxIFER",
     "Uncoded",
     "available_codes",
+    "calibrate",
+    "load_locator",
     "make_code",
     "register_code",
+    "save_locator",
 ]

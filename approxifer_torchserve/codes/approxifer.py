@@ -7,17 +7,20 @@ The systematic variant is this project's; the paper has no such code.
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from torch import Tensor
 
 from approxifer_torchserve.codes.base import Code
 from approxifer_torchserve.codes.berrut import berrut_decoder, berrut_weights
-from approxifer_torchserve.codes.linear import LinearCode
+from approxifer_torchserve.codes.locator import LocatingCode, Locator
+from approxifer_torchserve.codes.locator_rational import RationalLocator
+from approxifer_torchserve.codes.locator_residual import ResidualLocator
 from approxifer_torchserve.codes.nodes import (
     NodeSet,
     parity_angles,
@@ -28,9 +31,11 @@ from approxifer_torchserve.codes.nodes import (
 from approxifer_torchserve.codes.plan import Mode
 from approxifer_torchserve.codes.registry import Option, register_code
 
+DEFAULT_THRESHOLD = math.log(6.0)
+
 
 @dataclass(frozen=True)
-class BerrutCode(LinearCode):
+class BerrutCode(LocatingCode):
     """Berrut's interpolant through the queries, read at the workers' nodes, and back.
 
     ``num_workers`` is K+S without Byzantine workers, else 2(K+E)+S. Any K answers (2K+E when
@@ -69,6 +74,23 @@ class BerrutCode(LinearCode):
         """For each coded query, the query on the same node, or None."""
         return _sources(self)
 
+    def default_locator(self) -> Locator:
+        """Make the locator for a code that was not calibrated.
+
+        Returns:
+            A ``ResidualLocator`` with a spline over the workers' nodes.
+        """
+        return _residual_locator(self.worker_angles)
+
+    def rational_locator(self) -> RationalLocator:
+        """Make the locator of the paper, which always names ``byzantine`` workers.
+
+        Returns:
+            The locator, for ``with_locator``.
+        """
+        nodes = tuple(positions(self.worker_angles).tolist())
+        return RationalLocator(nodes, self.queries, self.byzantine)
+
     def _encoding_matrix(self) -> Tensor:
         return berrut_weights(positions(query_angles(self.queries)), positions(self.worker_angles))
 
@@ -85,6 +107,12 @@ class BerrutCode(LinearCode):
             if query is not None:
                 recoverable[..., query] |= available[..., worker]
         return recoverable
+
+
+@lru_cache(maxsize=64)
+def _residual_locator(angles: tuple[Fraction, ...]) -> Locator:
+    rows = tuple((node,) for node in positions(angles).tolist())
+    return ResidualLocator("spline", rows, (DEFAULT_THRESHOLD,))
 
 
 @lru_cache(maxsize=64)
@@ -163,6 +191,12 @@ class SystematicApproxIFER(BerrutCode):
             None,
             "Worker nodes when not systematic, cos(i pi/(N+1)) or cos(i pi/N); default authors.",
         ),
+        Option(
+            "locator",
+            "a Locator, or rational",
+            None,
+            "Finds wrong answers; rational: the paper's; default: spline residuals.",
+        ),
     ),
 )
 def approxifer(
@@ -172,6 +206,7 @@ def approxifer(
     byzantine: int = 0,
     systematic: bool | None = None,
     nodes: NodeSet | None = None,
+    locator: Locator | Literal["rational"] | None = None,
 ) -> Code:
     """Make an ApproxIFER code, see ``make_code``.
 
@@ -181,6 +216,7 @@ def approxifer(
         byzantine: E.
         systematic: Whether coded queries 0..K-1 are the queries; None: unless ``nodes`` is given.
         nodes: Worker nodes of the classic code; None: ``authors``.
+        locator: Finds wrong answers; ``rational``: the paper's; None: ``ResidualLocator``.
 
     Returns:
         A ``SystematicApproxIFER`` or an ``ApproxIFER``.
@@ -196,6 +232,11 @@ def approxifer(
             f"nodes must be left out when systematic is true, which has its own; got {nodes!r}: "
             f"remove nodes or set systematic to false"
         )
+    code: BerrutCode
     if systematic or (systematic is None and nodes is None):
-        return SystematicApproxIFER(queries, stragglers, byzantine)
-    return ApproxIFER(queries, stragglers, byzantine, "authors" if nodes is None else nodes)
+        code = SystematicApproxIFER(queries, stragglers, byzantine)
+    else:
+        code = ApproxIFER(queries, stragglers, byzantine, "authors" if nodes is None else nodes)
+    if locator is None:
+        return code
+    return code.with_locator(code.rational_locator() if locator == "rational" else locator)

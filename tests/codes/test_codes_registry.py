@@ -23,7 +23,11 @@ def test_the_slice_has_its_codes_and_they_explain_themselves():
         assert record.paper
         # The CLI prints records as JSON.
         json.dumps(dataclasses.asdict(record))
-    assert [option.name for option in records["approxifer"].options] == ["systematic", "nodes"]
+    assert [option.name for option in records["approxifer"].options] == [
+        "systematic",
+        "nodes",
+        "locator",
+    ]
 
 
 def test_options_take_the_defaults_they_state():

@@ -1,0 +1,269 @@
+"""Locators fitted to a model, and the one that needs no fit: on digits, with a small network."""
+
+from __future__ import annotations
+
+import dataclasses
+from functools import lru_cache
+
+import pytest
+import torch
+from sklearn.datasets import load_digits
+
+from approxifer_torchserve.codes import (
+    LocatingCode,
+    Locator,
+    calibrate,
+    load_locator,
+    make_code,
+    save_locator,
+)
+from approxifer_torchserve.codes.calibrate import clean_answers, clean_thresholds, fit_locator
+from approxifer_torchserve.corruption import corrupt
+
+GROUPS = 300
+
+
+@lru_cache(maxsize=1)
+def digits() -> tuple[torch.nn.Module, torch.Tensor, torch.Tensor, torch.Tensor]:
+    """A model trained on a third of the digits; calibration and trial queries; trial labels."""
+    bunch = load_digits()
+    images = torch.from_numpy(bunch.data).float() / 16
+    labels = torch.from_numpy(bunch.target).long()
+    order = torch.randperm(len(images), generator=torch.manual_seed(0))
+    images, labels = images[order], labels[order]
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Linear(64, 64), torch.nn.ReLU(), torch.nn.Linear(64, 10))
+    optimizer = torch.optim.Adam(model.parameters(), 5e-3)
+    for _ in range(150):
+        loss = torch.nn.functional.cross_entropy(model(images[:600]), labels[:600])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    return model.eval().requires_grad_(False), images[600:1300], images[1300:], labels[1300:]
+
+
+@lru_cache(maxsize=8)
+def calibrated(name: str, byzantine: int = 1) -> LocatingCode:
+    model, queries, _, _ = digits()
+    options = {"nodes": "authors"} if name == "approxifer" else {}
+    code = make_code(name, queries=4, stragglers=0, byzantine=byzantine, **options)
+    return calibrate(code, model, queries, groups=2400, level=0.01, steps=700, width=48)
+
+
+def trial(code: LocatingCode) -> tuple[torch.Tensor, torch.Tensor]:
+    model, _, queries, labels = digits()
+    generator = torch.manual_seed(7)
+    answers, members = clean_answers(code, model, queries, GROUPS, generator=generator)
+    return answers, labels[members]
+
+
+def located(code: LocatingCode, kind: str, size: float | None = None) -> float:
+    """Share of groups in which exactly those convicted are the E liars."""
+    answers, _ = trial(code)
+    generator = torch.manual_seed(8)
+    order = torch.rand(GROUPS, code.num_workers, generator=generator).argsort(dim=1)
+    liars = order < code.byzantine
+    lies = corrupt(answers, liars, kind, size=size, generator=generator)
+    everything = torch.ones(code.num_workers, dtype=torch.bool)
+    wrong = code.locate(lies, everything, batch_dims=1)
+    return (wrong == liars).all(dim=1).double().mean().item()
+
+
+@pytest.mark.parametrize("name", ["pairs", "approxifer"])
+def test_a_calibrated_locator_finds_gross_faults_and_leaves_clean_groups_alone(name: str):
+    code = calibrated(name)
+    answers, _ = trial(code)
+    wrong = code.locate(answers, torch.ones(code.num_workers, dtype=torch.bool), batch_dims=1)
+    # 300 groups at a level of 0.01: 10 or more would come about once in 1000 times.
+    assert wrong.any(dim=1).sum() < 10
+    for kind, size in (("gaussian", 100.0), ("nan", None), ("huge", 1e6), ("exponent_gross", None)):
+        assert located(code, kind, size) >= 0.98, kind
+
+
+def test_the_network_finds_plausible_lies_too():
+    code = calibrated("pairs")
+    assert located(code, "permuted") > 0.8
+    assert located(code, "stuck") > 0.6
+    default = code.with_locator(None)
+    assert located(default, "stuck") < located(code, "stuck") - 0.2
+
+
+def test_two_liars_are_removed_one_at_a_time():
+    code = calibrated("pairs", 2)
+    assert located(code, "gaussian", 100.0) >= 0.98
+    assert located(code, "permuted") > 0.6
+    answers, _ = trial(code)
+    one = torch.eye(code.num_workers, dtype=torch.bool)[torch.arange(GROUPS) % code.num_workers]
+    lies = corrupt(answers, one, "huge")
+    wrong = code.locate(lies, torch.ones(code.num_workers, dtype=torch.bool), batch_dims=1)
+    # E = 2 is the most, not the number: one liar is one liar.
+    assert (wrong == one).all(dim=1).double().mean() > 0.95
+
+
+def test_accuracy_comes_back():
+    code = calibrated("pairs")
+    answers, labels = trial(code)
+    liars = torch.eye(code.num_workers, dtype=torch.bool)[torch.arange(GROUPS) % code.num_workers]
+    lies = corrupt(answers, liars, "sign_flip")
+    everything = torch.ones(code.num_workers, dtype=torch.bool)
+    wrong = code.locate(lies, everything, batch_dims=1)
+
+    def accuracy(mask: torch.Tensor) -> float:
+        predictions = code.decode(lies, mask, batch_dims=1)
+        return (predictions.argmax(dim=2) == labels).double().mean().item()
+
+    assert accuracy(~wrong) > accuracy(~liars) - 0.01
+    assert accuracy(~wrong) > accuracy(everything.expand(GROUPS, -1)) + 0.03
+
+
+@pytest.mark.parametrize("name", ["pairs", "approxifer"])
+def test_without_calibration_gross_faults_are_found(name: str):
+    code = calibrated(name).with_locator(None)
+    assert located(code, "huge") == 1.0
+    assert located(code, "nan") == 1.0
+    answers, _ = trial(code)
+    wrong = code.locate(answers, torch.ones(code.num_workers, dtype=torch.bool), batch_dims=1)
+    assert wrong.any(dim=1).double().mean() <= 0.01
+
+
+def test_what_one_group_says_does_not_touch_another():
+    for name in ("pairs", "approxifer"):
+        for code in (calibrated(name), calibrated(name).with_locator(None)):
+            answers, _ = trial(code)
+            some = answers[:12].clone()
+            some[::2, 3] = some[::2, 3].flip(-1) * 4
+            everything = torch.ones(code.num_workers, dtype=torch.bool)
+            together = code.locate(some, everything, batch_dims=1)
+            alone = torch.stack([code.locate(group, everything) for group in some])
+            assert torch.equal(together, alone)
+
+
+def test_missing_answers_are_never_convicted_nor_read():
+    code = calibrated("pairs")
+    answers, _ = trial(code)
+    available = torch.ones(GROUPS, code.num_workers, dtype=torch.bool)
+    available[torch.arange(GROUPS), torch.arange(GROUPS) % code.num_workers] = False
+    wrong = code.locate(answers, available, batch_dims=1)
+    assert not (wrong & ~available).any()
+    spoilt = torch.where(available[..., None], answers, torch.nan)
+    assert torch.equal(code.locate(spoilt, available, batch_dims=1), wrong)
+
+
+def test_several_heads_and_wide_answers():
+    weights = torch.randn(64, 80, generator=torch.manual_seed(1)) / 8
+    _, queries, _, _ = digits()
+
+    def model(images: torch.Tensor) -> dict[str, torch.Tensor]:
+        hidden = torch.tanh(images @ weights)
+        return {"map": hidden[:, :72].reshape(-1, 8, 9), "box": hidden[:, 72:76]}
+
+    code = make_code("pairs", queries=4, stragglers=0, byzantine=1)
+    assert isinstance(code, LocatingCode)
+    code = calibrate(code, model, queries, groups=600, level=0.02, steps=150, width=24)
+    group = queries[:4]
+    answers = model(code.encode(group))
+    everything = torch.ones(code.num_workers, dtype=torch.bool)
+    assert not code.locate(answers, everything).any()
+    answers["box"][5] += 20.0
+    assert code.locate(answers, everything).nonzero().flatten().tolist() == [5]
+    assert code.decode(answers, everything)["map"].shape == (4, 8, 9)
+
+
+@pytest.mark.parametrize("name", ["pairs", "approxifer"])
+def test_a_locator_is_a_value_and_a_file(name: str, tmp_path):
+    code = calibrated(name)
+    path = tmp_path / "locator.safetensors"
+    save_locator(code.locator, path)
+    read = load_locator(path)
+    assert read == code.locator
+    assert hash(read) == hash(code.locator)
+    again = make_code(
+        name,
+        queries=4,
+        stragglers=0,
+        byzantine=1,
+        locator=read,
+        **({"nodes": "authors"} if name == "approxifer" else {}),
+    )
+    assert again == code
+    assert hash(again) == hash(code)
+    assert again != code.with_locator(None)
+    assert dataclasses.replace(read, thresholds=(0.0,)) != read
+    answers, _ = trial(code)
+    everything = torch.ones(code.num_workers, dtype=torch.bool)
+    lies = corrupt(answers, torch.eye(10, dtype=torch.bool)[torch.arange(GROUPS) % 10], "permuted")
+    assert torch.equal(
+        again.locate(lies, everything, batch_dims=1), code.locate(lies, everything, batch_dims=1)
+    )
+
+
+def test_uncalibrated_locators_are_files_too(tmp_path):
+    code = make_code("approxifer", queries=4, stragglers=0, byzantine=1)
+    for locator in (code.default_locator(), code.rational_locator()):
+        save_locator(locator, tmp_path / "one")
+        assert load_locator(tmp_path / "one") == locator
+
+
+def test_other_files_are_refused(tmp_path):
+    from safetensors.torch import save_file
+
+    path = tmp_path / "other.safetensors"
+    save_file({"a": torch.zeros(1)}, path)
+    with pytest.raises(ValueError, match="must be a file of save_locator"):
+        load_locator(path)
+    path.write_bytes(b"nothing of the kind")
+    with pytest.raises(ValueError, match="must be a safetensors file"):
+        load_locator(path)
+    save_file(
+        {}, path, metadata={"approxifer_locator": '{"format": 1, "kind": "oracle", "settings": {}}'}
+    )
+    with pytest.raises(ValueError, match=r"must be of format 1 and one of .*'oracle'"):
+        load_locator(path)
+
+
+def test_a_locator_of_another_code_is_refused():
+    network, gaussian = calibrated("pairs").locator, calibrated("approxifer").locator
+    other = make_code("pairs", queries=5, stragglers=0, byzantine=1)
+    with pytest.raises(ValueError, match=r"\(K, E, S\) is \(4, 1, 0\), the code's \(5, 1, 0\)"):
+        other.with_locator(network)
+    with pytest.raises(ValueError, match="N\\+1 is 10, the code's 12"):
+        other.with_locator(gaussian)
+    with pytest.raises(ValueError, match="it is for code 'pairs'"):
+        calibrated("approxifer").with_locator(network)
+
+
+class Ramp(Locator):
+    """Scores an answer by its first element."""
+
+    kind = "ramp"
+    thresholds = (float("inf"),)
+
+    def scores(self, answers: torch.Tensor, available: torch.Tensor) -> torch.Tensor:
+        return answers[..., 0].masked_fill(~available, -torch.inf)
+
+    @classmethod
+    def restore(cls, settings, tensors) -> Ramp:
+        return cls()
+
+
+def test_thresholds_are_the_conformal_quantile():
+    scores = torch.randperm(199, generator=torch.manual_seed(0)).float()
+    answers = torch.stack([scores - 500, scores], dim=1)[..., None]
+    # Rank ceil(200 * 0.95) = 190 of 199 scores 0..198.
+    assert clean_thresholds(Ramp(), answers, 0.05, 1) == (189.0,)
+    with pytest.raises(ValueError, match=r"level must be in .* with 199 held-out groups"):
+        clean_thresholds(Ramp(), answers, 0.004, 1)
+
+
+def test_calibration_needs_what_it_needs():
+    model, queries, _, _ = digits()
+    code = make_code("pairs", queries=4, stragglers=1)
+    with pytest.raises(ValueError, match="byzantine must be at least 1"):
+        calibrate(code, model, queries)
+    code = make_code("pairs", queries=4, stragglers=0, byzantine=1)
+    with pytest.raises(ValueError, match="queries must be at least K = 4, got 3"):
+        clean_answers(code, model, queries[:3], 5)
+    classic = make_code("approxifer", queries=4, stragglers=0, byzantine=1)
+    answers, _ = clean_answers(classic, model, queries, 40)
+    with pytest.raises(ValueError, match="method 'network' is for code 'pairs'"):
+        fit_locator(classic, answers, answers, method="network", level=0.1)
