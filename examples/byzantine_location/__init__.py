@@ -1,0 +1,1 @@
+"""Which locator finds which lies: a table for every locator on trained networks."""
