@@ -13,21 +13,21 @@ import java.util.Map;
  *  coded:       join … close ─▶ encode ─▶ N+1 coded jobs ─▶ all, or a quorum once late ─▶ decode
  * </pre>
  */
-final class GroupFlow {
+final class GroupFlow implements Flow {
   private static final int MOST_RESENDS = 3;
   private static final int MOST_DEATHS = 2;
 
   private final Router router;
   private final Plan plan;
   private final Settlement settlement;
-  private final Resend resend;
+  private final QueryFlow queries;
   private Group filling;
 
-  GroupFlow(Router router, Settlement settlement, Resend resend) {
+  GroupFlow(Router router, Settlement settlement, QueryFlow queries) {
     this.router = router;
     this.plan = router.plan;
     this.settlement = settlement;
-    this.resend = resend;
+    this.queries = queries;
   }
 
   /** Adds a query to the group that is filling, which closes at K queries or after the delay. */
@@ -70,7 +70,9 @@ final class GroupFlow {
   }
 
   /** The reply to a parity, encode, coded or decode job. */
-  void answered(Assignment assignment, Answer answer, Reply reply) throws Reply.MalformedReply {
+  @Override
+  public void answered(Assignment assignment, Answer answer, Reply reply)
+      throws Reply.MalformedReply {
     Task task = assignment.task;
     JsonObject error = reply.object("error");
     if (error != null) {
@@ -221,14 +223,14 @@ final class GroupFlow {
     return none ? null : element.getAsString();
   }
 
-  /** The worker died with a job of the group in its hands. */
-  void died(Assignment assignment) {
+  @Override
+  public void died(Assignment assignment) {
     Task task = assignment.task;
     switch (task.kind) {
       case PARITY -> task.group.broken = true;
       case CODED -> {
         if (++task.deaths < MOST_DEATHS) {
-          router.enqueueFirst(resend.again(assignment));
+          router.enqueueFirst(queries.again(assignment));
         } else {
           failed(task);
         }
@@ -237,32 +239,37 @@ final class GroupFlow {
         // The job held its members' own requests, and one of them may be what kills workers.
         (task.kind == Task.Kind.ENCODE ? task.group.waiting() : task.group.toDecode())
             .forEach(query -> query.deaths++);
-        resend.goAlone(task.group);
+        queries.goAlone(task.group);
       }
     }
   }
 
-  /** The worker's answer cannot be used. */
-  void erased(Assignment assignment, String reason) {
-    resend.noteErasure(assignment, reason);
+  @Override
+  public void erased(Assignment assignment, String reason) {
+    queries.noteErasure(assignment, reason);
+    failed(assignment.task);
+  }
+
+  @Override
+  public void failed(Assignment assignment, int status, String message) {
     failed(assignment.task);
   }
 
   /** The job will not be done: the group goes on without, or its members go alone. */
-  void failed(Task task) {
+  private void failed(Task task) {
     Group group = task.group;
     switch (task.kind) {
       case PARITY -> group.lost.add(task.coded);
       case CODED -> {
         group.lost.add(task.coded);
         if (group.hopeless() && !group.settled()) {
-          resend.goAlone(group);
+          queries.goAlone(group);
         }
         decodeIfReady(group);
       }
       default -> {
         if (plan.mode == Plan.Mode.CODED) {
-          resend.goAlone(group);
+          queries.goAlone(group);
         } else {
           group.broken = true; // hedges of its members go on
         }
@@ -270,22 +277,22 @@ final class GroupFlow {
     }
   }
 
-  /** Nobody began the job. */
-  void returned(Task task) {
+  @Override
+  public void returned(Task task) {
     if (!task.dead()) {
       router.enqueueFirst(task);
     }
   }
 
-  /** A job of the group is late. */
-  void late(Assignment assignment) {
+  @Override
+  public void late(Assignment assignment) {
     Task task = assignment.task;
     if (task.kind == Task.Kind.CODED) {
       quorumWillDo(task.group);
     } else if (!task.group.settled() && !task.group.broken && plan.idempotent) {
       // All clients of the group wait for this one job: it is hedged like a raw one.
       if (++task.group.resends <= MOST_RESENDS) {
-        router.enqueueFirst(resend.again(assignment));
+        router.enqueueFirst(queries.again(assignment));
       }
     }
   }

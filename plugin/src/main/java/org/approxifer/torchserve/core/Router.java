@@ -34,7 +34,7 @@ public final class Router {
   final HandOut handOut;
   private final Settlement settlement;
   final GroupFlow groups;
-  private final Resend resend;
+  private final QueryFlow queries;
   private final Watchdog watchdog;
   private final Admission admission;
   private final State state = new State(this);
@@ -61,8 +61,8 @@ public final class Router {
         new HandOut(
             lock, clock, backlog, ledger, new Payloads(signer), this::onHanded, this::onTakenBack);
     settlement = new Settlement(name, clock, counters, live, replies);
-    resend = new Resend(this, settlement);
-    groups = new GroupFlow(this, settlement, resend);
+    queries = new QueryFlow(this, settlement);
+    groups = new GroupFlow(this, settlement, queries);
     watchdog = new Watchdog(name, this, settlement);
     admission = new Admission(name, limit, this, settlement, watchdog);
   }
@@ -143,39 +143,11 @@ public final class Router {
             if (reply.text("erasure") == null) {
               worker.usable();
             }
-            if (task.kind.ofOneQuery()) {
-              rawAnswered(assignment, answer, reply);
-            } else {
-              groups.answered(assignment, answer, reply);
-            }
+            flow(task).answered(assignment, answer, reply);
           } catch (Reply.MalformedReply e) {
-            erased(assignment, "malformed reply: " + e.getMessage());
+            flow(task).erased(assignment, "malformed reply: " + e.getMessage());
           }
         });
-  }
-
-  private void rawAnswered(Assignment assignment, Answer answer, Reply reply) {
-    Query query = assignment.task.query;
-    var error = reply.object("error");
-    String erasure = reply.text("erasure");
-    if (error != null) {
-      settlement.error(query, error.get("status").getAsInt(), error.get("message").getAsString());
-    } else if (!reply.has("answer")) {
-      resend.erased(assignment, "malformed reply: it has no answer");
-    } else if (erasure != null && query.erasures == 0 && plan.idempotent) {
-      resend.erased(assignment, erasure);
-    } else {
-      boolean first = query.handOuts == 1 || plan.mode == Plan.Mode.REPLICATED;
-      settlement.answer(
-          query,
-          answer.withBody(reply.section("answer")),
-          first || assignment.task.kind == Task.Kind.RAW && query.deaths == 0
-              ? Outcome.EXACT
-              : Outcome.HEDGED);
-      if (query.group != null && erasure == null && reply.has("prediction")) {
-        groups.predicted(query.group, query.index, reply.section("prediction"));
-      }
-    }
   }
 
   /** A worker died, or TorchServe answered for it. */
@@ -189,18 +161,10 @@ public final class Router {
             settlement.note(
                 true, "worker " + assignment.worker + " died with a " + assignment.described());
             ledger.of(assignment.worker).died(clock.nanos());
-            if (assignment.task.kind.ofOneQuery()) {
-              resend.died(assignment.task);
-            } else {
-              groups.died(assignment);
-            }
+            flow(assignment.task).died(assignment);
           } else {
             ledger.of(assignment.worker).returned();
-            if (assignment.task.kind.ofOneQuery()) {
-              settlement.error(assignment.task.query, status, message);
-            } else {
-              groups.failed(assignment.task);
-            }
+            flow(assignment.task).failed(assignment, status, message);
           }
         });
   }
@@ -212,25 +176,9 @@ public final class Router {
           if (finish(assignment)) {
             ledger.of(assignment.worker).returned();
             counters.returned++;
-            sendAgain(assignment.task);
+            flow(assignment.task).returned(assignment.task);
           }
         });
-  }
-
-  private void erased(Assignment assignment, String reason) {
-    if (assignment.task.kind.ofOneQuery()) {
-      resend.erased(assignment, reason);
-    } else {
-      groups.erased(assignment, reason);
-    }
-  }
-
-  private void sendAgain(Task task) {
-    if (task.kind.ofOneQuery()) {
-      resend.returned(task);
-    } else {
-      groups.returned(task);
-    }
   }
 
   private void late(Assignment assignment) {
@@ -243,17 +191,12 @@ public final class Router {
           assignment.late = true;
           ledger.of(assignment.worker).late();
           extra.open(ledger.someInTrouble(clock.nanos()));
-          Task task = assignment.task;
-          if (!task.kind.ofOneQuery()) {
-            groups.late(assignment);
-          } else if (!task.query.settled) {
-            task.query.late = true;
-            if (task.query.group != null) {
-              groups.reconstruct(task.query.group);
-            }
-            resend.hedge(assignment);
-          }
+          flow(assignment.task).late(assignment);
         });
+  }
+
+  private Flow flow(Task task) {
+    return task.kind.ofOneQuery() ? queries : groups;
   }
 
   /** True the first time; undoes what the hand-out noted. */
@@ -295,7 +238,7 @@ public final class Router {
               counters.unreturned++;
               settlement.note(
                   true, "worker " + assignment.worker + " left with a " + assignment.described());
-              sendAgain(assignment.task);
+              flow(assignment.task).returned(assignment.task);
             }
           }
           new ArrayList<>(live).forEach(watchdog::check);

@@ -1,7 +1,16 @@
 package org.approxifer.torchserve.core;
 
-/** What becomes of a query whose worker did not answer it: hedge, death, erasure, return. */
-final class Resend {
+import com.google.gson.JsonObject;
+
+/**
+ * The life of a query that is sent to workers as it is.
+ *
+ * <pre>
+ *  raw ─▶ answered ─▶ settle            late ─▶ hedge to one more worker, first answer settles
+ *      └▶ died, unusable ─▶ again, alone, elsewhere; twice died ─▶ 500, never again
+ * </pre>
+ */
+final class QueryFlow implements Flow {
   /** A query in flight at this many worker deaths is not sent again: it may be what kills them. */
   private static final int MOST_DEATHS = 2;
 
@@ -11,13 +20,52 @@ final class Resend {
   private final Router router;
   private final Settlement settlement;
 
-  Resend(Router router, Settlement settlement) {
+  QueryFlow(Router router, Settlement settlement) {
     this.router = router;
     this.settlement = settlement;
   }
 
-  /** A raw job is late: sends the query to one more worker, if the policy and its budget allow. */
-  void hedge(Assignment late) {
+  @Override
+  public void answered(Assignment assignment, Answer answer, Reply reply) {
+    Query query = assignment.task.query;
+    JsonObject error = reply.object("error");
+    String erasure = reply.text("erasure");
+    if (error != null) {
+      settlement.error(query, error.get("status").getAsInt(), error.get("message").getAsString());
+    } else if (!reply.has("answer")) {
+      erased(assignment, "malformed reply: it has no answer");
+    } else if (erasure != null && query.erasures == 0 && router.plan.idempotent) {
+      erased(assignment, erasure);
+    } else {
+      settlement.answer(query, answer.withBody(reply.section("answer")), outcome(assignment.task));
+      if (query.group != null && erasure == null && reply.has("prediction")) {
+        router.groups.predicted(query.group, query.index, reply.section("prediction"));
+      }
+    }
+  }
+
+  private Outcome outcome(Task task) {
+    boolean original =
+        task.query.handOuts == 1
+            || router.plan.mode == Plan.Mode.REPLICATED
+            || task.kind == Task.Kind.RAW && task.query.deaths == 0;
+    return original ? Outcome.EXACT : Outcome.HEDGED;
+  }
+
+  @Override
+  public void late(Assignment assignment) {
+    Query query = assignment.task.query;
+    if (!query.settled) {
+      query.late = true;
+      if (query.group != null) {
+        router.groups.reconstruct(query.group);
+      }
+      hedge(assignment);
+    }
+  }
+
+  /** Sends a late query to one more worker, if the policy and its budget allow. */
+  private void hedge(Assignment late) {
     Query query = late.task.query;
     if (late.done
         || query.settled
@@ -36,9 +84,9 @@ final class Resend {
     }
   }
 
-  /** The worker died with the query in its hands. */
-  void died(Task task) {
-    Query query = task.query;
+  @Override
+  public void died(Assignment assignment) {
+    Query query = assignment.task.query;
     if (query.settled) {
       return;
     }
@@ -48,7 +96,7 @@ final class Resend {
       query.group.broken = true;
     }
     if (!gaveUp(query)) {
-      sendAgain(query, task.again(null, 0));
+      sendAgain(query, assignment.task.again(null, 0));
     }
   }
 
@@ -82,8 +130,13 @@ final class Resend {
     group.release();
   }
 
-  /** The worker's answer cannot be used. */
-  void erased(Assignment assignment, String reason) {
+  @Override
+  public void failed(Assignment assignment, int status, String message) {
+    settlement.error(assignment.task.query, status, message);
+  }
+
+  @Override
+  public void erased(Assignment assignment, String reason) {
     noteErasure(assignment, reason);
     Query query = assignment.task.query;
     if (query.settled) {
@@ -112,8 +165,8 @@ final class Resend {
             + reason);
   }
 
-  /** Nobody began the job: it goes back to the head of its lane, and no harm is noted. */
-  void returned(Task task) {
+  @Override
+  public void returned(Task task) {
     task.query.handOuts--;
     if (!task.query.settled) {
       sendAgain(task.query, task);
