@@ -1,0 +1,115 @@
+"""The arithmetic of the throughput, latency and soak benches, without a server."""
+
+import json
+import random
+
+import pytest
+
+from approxifer_torchserve.bench import latency, probe, soak, throughput
+from approxifer_torchserve.bench.load import Record
+from approxifer_torchserve.bench.saturate import Burst
+from approxifer_torchserve.bench.sheet import Check, Sheet, Table
+from approxifer_torchserve.bench.soak_probe import Reading, heap_after_collections
+
+GC_LOG = """\
+[0.010s][info][gc] Using G1
+[1.500s][info][gc] GC(0) Pause Young (Normal) (G1 Evacuation Pause) 100M->20M(256M) 3.2ms
+[2.000s][info][gc] GC(1) Concurrent Mark Cycle
+[2.100s][info][gc] GC(1) Pause Remark 30M->28M(256M) 2.0ms
+[3.500s][info][gc] GC(2) Pause Young (Normal) (G1 Evacuation Pause) 120M->21M(256M) 3.2ms
+"""
+
+
+def test_growth_is_told_from_noise_and_peaks():
+    draw = random.Random(0)
+    requests = [1000.0 * i for i in range(100)]
+    noisy = [300 + draw.gauss(0, 3) + (200 if i % 17 == 0 else 0) for i in range(100)]
+    level = soak.growth("level", requests, noisy)
+    assert level.flat
+    assert level.low_mb < 0 < level.high_mb
+    leaking = soak.growth(
+        "leak", requests, [m + r / 1000 for m, r in zip(noisy, requests, strict=True)]
+    )
+    assert not leaking.flat
+    assert leaking.slope_mb == pytest.approx(100, rel=0.1)
+
+
+def test_growth_before_the_warm_up_ends_does_not_count():
+    requests = [1000.0 * i for i in range(100)]
+    megabytes = [min(i, 40) * 10.0 for i in range(100)]
+    assert soak.growth("start", requests, megabytes).slope_mb == pytest.approx(0, abs=1e-9)
+
+
+def test_too_few_readings_are_refused():
+    with pytest.raises(ValueError, match="more requests"):
+        soak.growth("short", [1.0, 2.0], [1.0, 1.0])
+
+
+def test_the_heap_that_each_collection_leaves(tmp_path):
+    log = tmp_path / "gc.log"
+    log.write_text(GC_LOG)
+    assert heap_after_collections(log) == [(1.5, 20.0), (2.1, 28.0), (3.5, 21.0)]
+
+
+def test_collections_are_put_on_the_scale_of_requests():
+    # The JVM was 10 s old when the load began.
+    readings = [Reading(float(s), 100 * s, 300.0, (200.0,)) for s in range(1, 11)]
+    found = soak._heap_by_requests(readings, [(5.0, 9.0), (13.5, 10.0), (20.0, 11.0)])
+    assert found == [(300.0, 10.0), (1000.0, 11.0)]
+
+
+def test_a_ratio_compares_the_slices_of_one_turn():
+    def slices(*rates):
+        return [throughput.Slice(rate, 1.0, 1.0, 0, 0) for rate in rates]
+
+    # The machine became twice as fast after the second turn; the ratio does not care.
+    found = throughput.Comparison.of(12288, 8, slices(100, 100, 200, 200), slices(99, 97, 198, 190))
+    assert found.median == pytest.approx(0.98, abs=1e-9)
+    assert (found.lowest, found.highest) == (pytest.approx(0.95), pytest.approx(0.99))
+
+
+def test_processor_time_is_counted_per_answer():
+    burst = Burst(per_second=50.0, answered=100, failed=1)
+    found = throughput._slice(burst, (1.0, 2.0), (1.5, 4.0))
+    assert (found.jvm_ms, found.workers_ms) == (5.0, 20.0)
+    assert found.failed == 1
+
+
+def test_competitors_get_the_workers_they_are_named_for():
+    found = {one.name: one for one in latency.competitors(3)}
+    assert [one.workers for one in found.values()] == [3, 4, 4, 4]
+    assert not found["plain 3"].plugin
+    assert not found["plain 3"].approxifer["enabled"]
+    assert found["coded"].plugin
+
+
+def test_a_request_that_waited_out_the_slow_worker_is_seen():
+    def summary(latency_s, status=200, predicted=1):
+        outcome = "hedged" if status == 200 else "failed"
+        record = Record(0, latency_s, status, outcome, predicted, 1, 0, "", "slow", "coded")
+        return {"slow": [latency.summarise("coded", [record])]}
+
+    assert all(check.ok for check in latency._checks(summary(0.2)))
+    assert [c.ok for c in latency._checks(summary(1.1))] == [True, False]
+    assert [c.ok for c in latency._checks(summary(0.1, 503, None))] == [False, True]
+    assert [c.ok for c in latency._checks(summary(0.1, predicted=2))] == [False, True]
+
+
+def test_plain_archives_hold_nothing_of_ours(tmp_path):
+    import zipfile
+
+    plain = probe.archive_plain(tmp_path / "plain", "probe", {"batchSize": 8})
+    coded = probe.archive_coded(tmp_path, "probe", approxifer={})
+    assert "plan.json" not in zipfile.ZipFile(plain).namelist()
+    assert "plan.json" in zipfile.ZipFile(coded).namelist()
+
+
+def test_a_sheet_has_figures_and_checks(tmp_path):
+    table = Table("t", ("a", "b"), (("x", "1"),))
+    checks = (Check("good", True, "yes"), Check("bad", False, "1 < 2"))
+    Sheet("Title", "Lead.", {"figure": 7}, (table,), checks, 0.5).write(tmp_path)
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert report["figure"] == 7
+    assert [check["ok"] for check in report["checks"]] == [True, False]
+    page = (tmp_path / "report.html").read_text()
+    assert "✗ bad: 1 &lt; 2" in page
