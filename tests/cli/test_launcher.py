@@ -101,8 +101,15 @@ def test_ctrl_c_on_serve_ends_the_jvm(tmp_path):
     environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as serve:
         for line in serve.stdout:
+            if line.startswith("management"):
+                management = line.split()[1]
             if "Ctrl-C" in line:
                 break
+        # Registration is off unless it is asked for, with the right token too.
+        with Cluster(management, key_file=tmp_path / "run" / "key_file.json") as cluster:
+            assert cluster.list_models() == []
+            with pytest.raises(ClusterError, match="--enable-model-api"):
+                cluster.register("resnet.mar", workers=1)
         children = psutil.Process(serve.pid).children(recursive=True)
         assert any("org.pytorch.serve.ModelServer" in child.cmdline() for child in children)
         serve.send_signal(signal.SIGINT)

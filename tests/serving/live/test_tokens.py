@@ -76,6 +76,19 @@ def test_grpc_without_the_right_token_is_refused(live, token):
         assert error.value.code() == grpc.StatusCode.PERMISSION_DENIED
 
 
+@pytest.mark.parametrize("token", [None, "inference"])
+def test_grpc_management_without_the_right_token_is_refused(live, token):
+    port = live.server.ports.grpc_management
+    metadata = (("authorization", f"Bearer {key(live, token)}"),) if token else ()
+    with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+        call = channel.unary_unary(
+            "/org.pytorch.serve.grpc.management.ManagementAPIsService/ListModels"
+        )
+        with pytest.raises(grpc.RpcError) as error:
+            call(b"", metadata=metadata)
+    assert error.value.code() == grpc.StatusCode.PERMISSION_DENIED
+
+
 def test_the_key_file_is_its_owners_alone(live):
     assert live.server.key_file.stat().st_mode & 0o077 == 0
 
