@@ -18,6 +18,10 @@ def plan_json(**changes):
         "prefer_exact_ms": 0,
         "max_extra_load": 0.25,
         "idempotent": True,
+        "verify": "none",
+        "verify_wait": True,
+        "probe_every_s": 0,
+        "quarantine": {"wrong": 2, "of": 10, "clean": 2},
     }
     plan = {
         "format": 1,
@@ -65,6 +69,27 @@ class Bench:
         self.plan = core.Plan.parse(plan_json(**plan))
         self.router = core.Router("m", self.plan, limit, self.signer, self.clock, self.timers)
         self.workers = []
+        self.restarted = []
+
+    def watch_restarts(self):
+        bench = self
+
+        @JImplements("java.util.function.Consumer")
+        class Restart:
+            @JOverride
+            def accept(self, worker):
+                bench.restarted.append(str(worker))
+
+        self.router.onRestart(Restart())
+
+    def probe_with(self, prediction):
+        parameters = jpype.java.util.ArrayList()
+        headers = jpype.java.util.HashMap()
+        known = jpype.JArray(jpype.JByte)(prediction)
+        self.router.probeWith(self.core.Probe(headers, parameters, known))
+
+    def state(self, worker):
+        return str(self.router.report()["workers"][worker]["state"])
 
     def advance(self, ms):
         """Moves the clock in steps, running what falls due."""

@@ -39,6 +39,12 @@ final class Admission {
       router.enqueue(Task.raw(query));
       return;
     }
+    if (router.plan.verifyPair) {
+      query.check = new Check();
+      router.enqueue(Task.raw(query));
+      router.enqueue(Task.raw(query));
+      return;
+    }
     switch (router.plan.mode) {
       case UNCODED -> router.enqueue(Task.raw(query));
       case REPLICATED -> {

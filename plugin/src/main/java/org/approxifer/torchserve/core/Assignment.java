@@ -26,6 +26,9 @@ public final class Assignment {
 
   /** The job as log lines name it: its kind and the ids of the requests it is for. */
   public String described() {
+    if (task.query == null && task.group == null) {
+      return kind() + " job";
+    }
     List<String> requests =
         task.query == null ? task.group.requestIds() : List.of(task.query.requestId());
     return kind() + " job for request " + String.join(" ", requests);

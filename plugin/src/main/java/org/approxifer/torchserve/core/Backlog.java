@@ -28,9 +28,9 @@ final class Backlog {
 
   private static Lane lane(Task task) {
     return switch (task.kind) {
-      case DECODE -> Lane.DECODE;
+      case DECODE, COMPARE -> Lane.DECODE;
       case RAW, HEDGE, ENCODE, CODED -> Lane.MAIN;
-      case PARITY -> Lane.EXTRA;
+      case PARITY, PROBE -> Lane.EXTRA;
     };
   }
 

@@ -1,13 +1,18 @@
 package org.approxifer.torchserve.core;
 
 import java.util.EnumMap;
+import java.util.EnumSet;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Locale;
 import java.util.Map;
+import java.util.Set;
 
 /** What happened since the model was attached. Guarded by the router's lock. */
 final class Counters {
+  private static final Set<Task.Kind> EXTRA =
+      EnumSet.of(Task.Kind.HEDGE, Task.Kind.PARITY, Task.Kind.COMPARE, Task.Kind.PROBE);
+
   long requests;
   long late;
   long hedges;
@@ -19,6 +24,8 @@ final class Counters {
   long duplicates;
   long gone;
   long groups;
+  long disagreements;
+  long quarantines;
   final Histogram queueSeconds = new Histogram(Histogram.SECONDS);
   final Histogram groupFill;
   private final Map<Outcome, Long> outcomes = new EnumMap<>(Outcome.class);
@@ -49,9 +56,12 @@ final class Counters {
         .recordNanos(nanos);
   }
 
-  /** Hedges and parities per request: what the policy added to the load. */
+  /** Hedges, parities, comparisons and probes per request: what the policy added. */
   double extraWorkRatio() {
-    long extra = jobs.get(Task.Kind.HEDGE) + jobs.get(Task.Kind.PARITY);
+    long extra = 0;
+    for (Task.Kind kind : EXTRA) {
+      extra += jobs.get(kind);
+    }
     return requests == 0 ? 0 : (double) extra / requests;
   }
 
@@ -82,10 +92,17 @@ final class Counters {
             "Hedges the extra-work budget denied.",
             hedgesDenied));
     metrics.add(
+        Metric.of(
+            "approxifer_disagreements_total",
+            "Answers of different workers to one query that differed.",
+            disagreements));
+    metrics.add(
         Metric.of("approxifer_clients_gone_total", "Clients that hung up before an answer.", gone));
     metrics.add(
         Metric.of(
-            "approxifer_extra_work_ratio", "Hedges and parities per request.", extraWorkRatio()));
+            "approxifer_extra_work_ratio",
+            "Hedges, parities, comparisons and probes per request.",
+            extraWorkRatio()));
     metrics.add(
         Metric.of(
             "approxifer_queue_seconds", "From admission to the first hand-out.", queueSeconds));
@@ -135,6 +152,8 @@ final class Counters {
     report.put("unreturned", unreturned);
     report.put("duplicate_callbacks", duplicates);
     report.put("groups", groups);
+    report.put("disagreements", disagreements);
+    report.put("quarantines", quarantines);
     report.put("extra_work_ratio", Math.round(extraWorkRatio() * 1e4) / 1e4);
     return report;
   }

@@ -135,18 +135,29 @@ final class HandOut {
     return assignment;
   }
 
-  private static boolean may(Task task, String worker, boolean first, long now) {
+  private boolean may(Task task, String worker, boolean first, long now) {
     if (!first && task.alone()) {
       return false;
+    }
+    if (ledger.of(worker).quarantined) {
+      return task.kind == Task.Kind.PROBE && worker.equals(task.only);
     }
     if (worker.equals(task.avoid) && now - task.avoidUntil < 0) {
       return false;
     }
     return switch (task.kind) {
-      case RAW, HEDGE -> !task.query.heldBy(worker) && !task.query.avoids(worker, now);
+      case RAW, HEDGE -> mayQuery(task.query, worker, now);
       case PARITY, CODED -> !task.group.heldBy(worker);
       case ENCODE, DECODE -> true;
+      case COMPARE -> task.comparison.mayJudge(worker, now);
+      case PROBE -> worker.equals(task.only);
     };
+  }
+
+  private static boolean mayQuery(Query query, String worker, long now) {
+    return !query.heldBy(worker)
+        && !query.avoids(worker, now)
+        && (query.check == null || !query.check.votedBy(worker));
   }
 
   private static final class Waiter {

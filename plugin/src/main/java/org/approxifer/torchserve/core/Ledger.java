@@ -1,5 +1,6 @@
 package org.approxifer.torchserve.core;
 
+import java.util.ArrayDeque;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
@@ -19,8 +20,21 @@ final class Ledger {
     return workers.computeIfAbsent(worker, id -> new Entry());
   }
 
+  boolean has(String worker) {
+    return workers.containsKey(worker);
+  }
+
+  int size() {
+    return workers.size();
+  }
+
+  int quarantined() {
+    return (int) workers.values().stream().filter(entry -> entry.quarantined).count();
+  }
+
   /** Forgets workers that were scaled away. */
   void keep(Set<String> live) {
+    workers.forEach((worker, entry) -> entry.gone = !live.contains(worker));
     workers.keySet().retainAll(live);
     live.forEach(this::of);
   }
@@ -52,6 +66,20 @@ final class Ledger {
           metrics.add(
               Metric.of(
                   "approxifer_worker_deaths_total", "Deaths seen.", "worker", id, entry.deaths));
+          metrics.add(
+              Metric.of(
+                  "approxifer_worker_confirmed_wrong_total",
+                  "Answers shown to be wrong.",
+                  "worker",
+                  id,
+                  entry.confirmations));
+          metrics.add(
+              Metric.of(
+                  "approxifer_worker_quarantined",
+                  "1 while a worker gets no client work.",
+                  "worker",
+                  id,
+                  entry.quarantined ? 1 : 0));
         });
   }
 
@@ -70,6 +98,24 @@ final class Ledger {
     long erasures;
     int unanswered;
     double meanMs;
+
+    /** Took part in a disagreement; says nothing against it alone. */
+    long suspicions;
+
+    /** Answers that others, or a probe, showed to be wrong. */
+    long confirmations;
+
+    boolean quarantined;
+    boolean byHand;
+    boolean keptOut;
+    int restarts;
+    int cleanProbes;
+
+    boolean probing;
+    long probes;
+    long lastProbe;
+    boolean gone;
+    private final ArrayDeque<Boolean> judgements = new ArrayDeque<>();
     private int lateStreak;
     private int erasureStreak;
     private long lastDeath;
@@ -100,6 +146,27 @@ final class Ledger {
     /** An answer that could. */
     void usable() {
       erasureStreak = 0;
+    }
+
+    /** Notes a confirmed judgement and forgets all but the last n. */
+    void judged(boolean right, int n) {
+      confirmations += right ? 0 : 1;
+      judgements.addLast(right);
+      while (judgements.size() > n) {
+        judgements.removeFirst();
+      }
+    }
+
+    int recentlyWrong() {
+      return (int) judgements.stream().filter(right -> !right).count();
+    }
+
+    void readmit() {
+      quarantined = false;
+      byHand = false;
+      keptOut = false;
+      cleanProbes = 0;
+      judgements.clear();
     }
 
     void late() {
@@ -150,10 +217,22 @@ final class Ledger {
       report.put("deaths", deaths);
       report.put("erasures", erasures);
       report.put("mean_ms", Math.round(meanMs * 100) / 100.0);
-      report.put(
-          "state",
-          recentlyDead(now) ? "restarted" : garbled() ? "garbled" : slow() ? "slow" : "ok");
+      report.put("probes", probes);
+      report.put("suspicions", suspicions);
+      report.put("confirmed_wrong", confirmations);
+      report.put("state", state(now));
       return report;
+    }
+
+    private String state(long now) {
+      if (quarantined) {
+        return keptOut ? "kept out" : "quarantined";
+      } else if (recentlyDead(now)) {
+        return "restarted";
+      } else if (garbled()) {
+        return "garbled";
+      }
+      return slow() ? "slow" : "ok";
     }
   }
 }

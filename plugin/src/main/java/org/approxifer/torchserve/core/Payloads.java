@@ -18,9 +18,14 @@ final class Payloads {
   static final String JOB = PREFIX + "job";
 
   private final Signer signer;
+  private Probe probe;
 
   Payloads(Signer signer) {
     this.signer = signer;
+  }
+
+  void probe(Probe probe) {
+    this.probe = probe;
   }
 
   RequestInput of(Task task) {
@@ -30,6 +35,8 @@ final class Payloads {
       case ENCODE -> members(task, task.group.waiting(), task.group);
       case CODED -> coded(task);
       case DECODE -> members(task, task.group.toDecode(), task.group);
+      case COMPARE -> compare(task);
+      case PROBE -> probe(task);
     };
   }
 
@@ -40,7 +47,7 @@ final class Payloads {
     payload.setParameters(request.getParameters());
     if (task.query.client.framed()) {
       JsonObject job = job(task);
-      job.addProperty("want", task.query.group != null);
+      job.addProperty("want", task.query.group != null || task.query.check != null);
       sign(payload, job);
     }
     return payload;
@@ -53,6 +60,25 @@ final class Payloads {
     JsonObject job = job(task);
     job.addProperty("coded", task.coded);
     job.add("requests", requests(task.group.members));
+    sign(payload, job);
+    return payload;
+  }
+
+  private RequestInput compare(Task task) {
+    RequestInput payload = new RequestInput(UUID.randomUUID().toString());
+    payload.setHeaders(new HashMap<>());
+    payload.addParameter(new Shared("first", task.comparison.first, null));
+    payload.addParameter(new Shared("second", task.comparison.second, null));
+    sign(payload, job(task));
+    return payload;
+  }
+
+  private RequestInput probe(Task task) {
+    RequestInput payload = new RequestInput(UUID.randomUUID().toString());
+    payload.setHeaders(new HashMap<>(probe.headers()));
+    payload.setParameters(probe.parameters());
+    JsonObject job = job(task);
+    job.addProperty("want", true);
     sign(payload, job);
     return payload;
   }

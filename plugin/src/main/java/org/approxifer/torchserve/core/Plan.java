@@ -54,6 +54,24 @@ public final class Plan {
   final double maxExtraLoad;
   final boolean idempotent;
 
+  /** Each query is computed by two workers, and by a third if they disagree. */
+  final boolean verifyPair;
+
+  /** The client's answer waits for the check; else the check follows it. */
+  final boolean verifyWait;
+
+  /** How often each worker gets the archive's known query, or 0 for never. */
+  final long probeEveryNanos;
+
+  /** Wrong so many times… */
+  final int quarantineWrong;
+
+  /** …of so many judged answers: no client work, until… */
+  final int quarantineOf;
+
+  /** …so many clean probes in a row. */
+  final int quarantineClean;
+
   private Plan(JsonObject json) {
     this.json = json;
     int format = integer(json, "format");
@@ -94,6 +112,15 @@ public final class Plan {
             : 0;
     maxExtraLoad = need(policy, "max_extra_load").getAsDouble();
     idempotent = need(policy, "idempotent").getAsBoolean();
+    verifyPair = policy.has("verify") && policy.get("verify").getAsString().equals("pair");
+    verifyWait = !policy.has("verify_wait") || policy.get("verify_wait").getAsBoolean();
+    probeEveryNanos =
+        policy.has("probe_every_s") ? (long) (policy.get("probe_every_s").getAsDouble() * 1e9) : 0;
+    JsonObject quarantine =
+        policy.has("quarantine") ? policy.getAsJsonObject("quarantine") : new JsonObject();
+    quarantineWrong = quarantine.has("wrong") ? integer(quarantine, "wrong") : 2;
+    quarantineOf = quarantine.has("of") ? integer(quarantine, "of") : 10;
+    quarantineClean = quarantine.has("clean") ? integer(quarantine, "clean") : 3;
     if (queries < 1 || numWorkers < queries || quorum < 1 || quorum > numWorkers || copies < 1) {
       throw new JsonParseException(
           "plan.json: expected 1 <= queries <= num_workers, 1 <= quorum <= num_workers, copies >="

@@ -22,6 +22,9 @@ final class Query {
   /** A reconstruction that waits for an exact answer; what the client gets at its deadline. */
   Answer spare;
 
+  /** Its answers under verification, or null. */
+  Check check;
+
   boolean settled;
   boolean late;
 
@@ -61,6 +64,11 @@ final class Query {
   /** TorchServe's id of the request: clients get it as x-request-id, log lines carry it. */
   String requestId() {
     return client.request().getRequestId();
+  }
+
+  /** True if nobody waits for another answer to it: no client, and no check of one. */
+  boolean done() {
+    return settled && (check == null || check.finished);
   }
 
   boolean avoids(String worker, long now) {

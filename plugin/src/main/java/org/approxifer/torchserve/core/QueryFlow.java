@@ -31,13 +31,23 @@ final class QueryFlow implements Flow {
     JsonObject error = reply.object("error");
     String erasure = reply.text("erasure");
     if (error != null) {
+      if (query.check != null) {
+        query.check.finished = true;
+      }
       settlement.error(query, error.get("status").getAsInt(), error.get("message").getAsString());
     } else if (!reply.has("answer")) {
       erased(assignment, "malformed reply: it has no answer");
     } else if (erasure != null && query.erasures == 0 && router.plan.idempotent) {
       erased(assignment, erasure);
     } else {
-      settlement.answer(query, answer.withBody(reply.section("answer")), outcome(assignment.task));
+      Answer own = answer.withBody(reply.section("answer"));
+      if (query.check != null) {
+        byte[] compared = reply.section(reply.has("prediction") ? "prediction" : "answer");
+        Outcome outcome = outcome(assignment.task);
+        router.checks.voted(query, new Check.Vote(assignment.worker, own, compared, outcome));
+        return;
+      }
+      settlement.answer(query, own, outcome(assignment.task));
       if (query.group != null && erasure == null && reply.has("prediction")) {
         router.groups.predicted(query.group, query.index, reply.section("prediction"));
       }

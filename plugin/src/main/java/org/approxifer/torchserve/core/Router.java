@@ -7,6 +7,7 @@ import java.util.List;
 import java.util.Map;
 import java.util.Set;
 import java.util.concurrent.locks.ReentrantLock;
+import java.util.function.Consumer;
 import java.util.function.Supplier;
 
 /**
@@ -35,6 +36,13 @@ public final class Router {
   private final Settlement settlement;
   final GroupFlow groups;
   private final QueryFlow queries;
+  final CheckFlow checks;
+  private final Quarantine quarantine;
+  private final Payloads payloads;
+
+  /** The archive's known query, or null. */
+  Probe probe;
+
   private final Watchdog watchdog;
   private final Admission admission;
   private final State state = new State(this);
@@ -57,12 +65,14 @@ public final class Router {
     extra = new ExtraWork(plan.maxExtraLoad);
     parityWork = new ExtraWork(plan.maxExtraLoad);
     parityWork.open(true);
+    payloads = new Payloads(signer);
     handOut =
-        new HandOut(
-            lock, clock, backlog, ledger, new Payloads(signer), this::onHanded, this::onTakenBack);
+        new HandOut(lock, clock, backlog, ledger, payloads, this::onHanded, this::onTakenBack);
     settlement = new Settlement(name, clock, counters, live, replies);
     queries = new QueryFlow(this, settlement);
     groups = new GroupFlow(this, settlement, queries);
+    quarantine = new Quarantine(this, settlement);
+    checks = new CheckFlow(this, settlement, quarantine);
     watchdog = new Watchdog(name, this, settlement);
     admission = new Admission(name, limit, this, settlement, watchdog);
   }
@@ -100,7 +110,7 @@ public final class Router {
       if (task.query.handOuts++ == 0) {
         counters.queueSeconds.recordNanos(assignment.handedNanos - task.query.admittedNanos);
       }
-    } else {
+    } else if (task.group != null) {
       task.group.holders.add(assignment.worker);
     }
     if (task.kind != Task.Kind.PARITY) {
@@ -196,7 +206,11 @@ public final class Router {
   }
 
   private Flow flow(Task task) {
-    return task.kind.ofOneQuery() ? queries : groups;
+    return switch (task.kind) {
+      case RAW, HEDGE -> queries;
+      case PARITY, ENCODE, CODED, DECODE -> groups;
+      case COMPARE, PROBE -> checks;
+    };
   }
 
   /** True the first time; undoes what the hand-out noted. */
@@ -212,7 +226,7 @@ public final class Router {
     Task task = assignment.task;
     if (task.query != null) {
       task.query.outstanding.remove(assignment);
-    } else {
+    } else if (task.group != null) {
       task.group.holders.remove(assignment.worker);
     }
     return true;
@@ -242,12 +256,54 @@ public final class Router {
             }
           }
           new ArrayList<>(live).forEach(watchdog::check);
+          checks.probe(workers, now);
         });
   }
 
   /** True once the model is unregistered and nobody waits any more. */
   public boolean finished() {
     return callLocked(() -> watchdog.closed() && live.isEmpty() && out.isEmpty());
+  }
+
+  // ------------------------------------------------------------- quarantine
+
+  /** Sets the known query for probes; before any worker is handed one. */
+  public void probeWith(Probe known) {
+    locked(
+        () -> {
+          probe = known;
+          payloads.probe(known);
+        });
+  }
+
+  /** Sets what restarts a worker by id. */
+  public void onRestart(Consumer<String> restart) {
+    locked(() -> quarantine.onRestart(restart));
+  }
+
+  /** Keeps a worker from clients by hand. False if there is no such worker. */
+  public boolean quarantine(String worker) {
+    return known(worker, () -> quarantine.byHand(worker));
+  }
+
+  /** Gives a worker client work again by hand. False if there is no such worker. */
+  public boolean readmit(String worker) {
+    return known(worker, () -> quarantine.leave(worker, "an operator asked for it"));
+  }
+
+  private boolean known(String worker, Runnable change) {
+    return callLocked(
+        () -> {
+          boolean known = ledger.has(worker);
+          if (known) {
+            change.run();
+          }
+          return known;
+        });
+  }
+
+  boolean probes() {
+    return probe != null && plan.probeEveryNanos > 0;
   }
 
   // ----------------------------------------------------------------- report

@@ -42,6 +42,11 @@ final class Settlement {
     }
   }
 
+  /** Runs an action once the router's lock is released. */
+  void later(Runnable action) {
+    replies.add(action);
+  }
+
   /** Writes a line about a request to the log once the router's lock is released. */
   void note(boolean bad, String text) {
     // What a client or a handler said must not look like a line of its own.

@@ -9,7 +9,9 @@ final class Task {
     PARITY("parity"),
     ENCODE("encode"),
     CODED("coded"),
-    DECODE("decode");
+    DECODE("decode"),
+    COMPARE("compare"),
+    PROBE("raw");
 
     final String wire;
 
@@ -39,6 +41,15 @@ final class Task {
   /** Monotonic time in ns; afterwards any worker is better than none. */
   long avoidUntil;
 
+  /** The two predictions of a COMPARE task, else null. */
+  Comparison comparison;
+
+  /** The only worker that may have it, a PROBE's; or null. */
+  String only;
+
+  /** That worker's account. */
+  Ledger.Entry probed;
+
   /** How often a worker died on it. */
   int deaths;
 
@@ -61,6 +72,19 @@ final class Task {
     return new Task(kind, null, group, coded);
   }
 
+  static Task compare(Comparison comparison) {
+    Task task = new Task(Kind.COMPARE, null, null, -1);
+    task.comparison = comparison;
+    return task;
+  }
+
+  static Task probe(String worker, Ledger.Entry entry) {
+    Task task = new Task(Kind.PROBE, null, null, -1);
+    task.only = worker;
+    task.probed = entry;
+    return task;
+  }
+
   /** The same work once more, for another worker than the one that did not do it. */
   Task again(String notHere, long until) {
     Task task = new Task(kind == Kind.RAW ? Kind.HEDGE : kind, query, group, coded);
@@ -78,10 +102,12 @@ final class Task {
   /** True if nobody waits for the result any more. */
   boolean dead() {
     return switch (kind) {
-      case RAW, HEDGE -> query.settled;
+      case RAW, HEDGE -> query.done();
       case PARITY -> group.settled() || group.broken;
       case CODED -> group.settled() || group.broken || group.decoding;
       case ENCODE, DECODE -> group.settled();
+      case COMPARE -> comparison.done();
+      case PROBE -> probed.gone;
     };
   }
 }
