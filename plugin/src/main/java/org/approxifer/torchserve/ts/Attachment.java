@@ -12,6 +12,7 @@ import java.util.stream.IntStream;
 import org.approxifer.torchserve.core.Clock;
 import org.approxifer.torchserve.core.Placement;
 import org.approxifer.torchserve.core.Plan;
+import org.approxifer.torchserve.core.Probe;
 import org.approxifer.torchserve.core.Router;
 import org.approxifer.torchserve.core.Signer;
 import org.approxifer.torchserve.core.Timers;
@@ -68,6 +69,11 @@ final class Attachment {
     files.writeKey(signer);
     Router router =
         new Router(name + " version " + version, plan, limit, signer, Clock.SYSTEM, timers);
+    router.onRestart(worker -> Restart.worker(model, worker));
+    Probe probe = ProbeFile.read(model.getModelDir().toPath());
+    if (probe != null) {
+      router.probeWith(probe);
+    }
     CodedQueue queue = new CodedQueue(name, version, router, Internals.lock(model));
     // With a short delay TorchServe would end a batch early; our later polls never wait anyway.
     model.setMaxBatchDelay(Math.max(model.getMaxBatchDelay(), LONG_BATCH_DELAY_MS));

@@ -1,0 +1,39 @@
+package org.approxifer.torchserve.ts;
+
+import org.pytorch.serve.wlm.Model;
+import org.pytorch.serve.wlm.ModelManager;
+import org.pytorch.serve.wlm.WorkerThread;
+import org.slf4j.Logger;
+import org.slf4j.LoggerFactory;
+
+/** Ends a worker's process; TorchServe starts it again by itself, with the same id. */
+final class Restart {
+  private static final Logger LOGGER = LoggerFactory.getLogger(Restart.class);
+  private static final String SCRIPT = "model_service_worker.py";
+
+  private Restart() {}
+
+  static void worker(Model model, String id) {
+    for (WorkerThread thread : ModelManager.getInstance().getWorkers(model.getModelVersionName())) {
+      if (thread.getWorkerId().equals(id)) {
+        end(thread.getPid(), id);
+      }
+    }
+  }
+
+  private static void end(int pid, String id) {
+    // A worker that has not started reports -1, and a pid may belong to somebody else by now.
+    ProcessHandle process = pid > 1 ? ProcessHandle.of(pid).orElse(null) : null;
+    if (process != null && isWorkerOfOurs(process)) {
+      LOGGER.warn("worker {} (pid {}) is restarted", id, pid);
+      process.destroyForcibly();
+    } else {
+      LOGGER.error("worker {} is not restarted: pid {} is not a worker of this server", id, pid);
+    }
+  }
+
+  private static boolean isWorkerOfOurs(ProcessHandle process) {
+    return process.parent().map(ProcessHandle::pid).orElse(-1L) == ProcessHandle.current().pid()
+        && process.info().commandLine().orElse(SCRIPT).contains(SCRIPT);
+  }
+}
