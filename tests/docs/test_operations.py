@@ -27,7 +27,7 @@ def defaults(model, prefix=""):
     found = {}
     for name, value in model:
         if hasattr(type(value), "model_fields"):
-            found |= defaults(value, f"{name}.")
+            found |= defaults(value, f"{prefix}{name}.")
         else:
             found[prefix + name] = list(value) if isinstance(value, tuple) else value
     return found
@@ -73,6 +73,15 @@ def test_commands_and_their_options_exist(line):
     for word in words:
         if word.startswith("-"):
             assert word.split("=")[0] in known, f"{word} of {line}"
+
+
+def test_options_named_in_the_text_exist():
+    program = typer.main.get_command(app)
+    known = {option for c in program.commands.values() for p in c.params for option in p.opts}
+    theirs = {"--help", "--plugins-path", "--log-config"}  # the last two are torchserve's
+    for page in PAGES.values():
+        for option in re.findall(r"`(--[a-z-]+)", page):
+            assert option in known | theirs, option
 
 
 def test_alerts_link_to_sections_of_the_runbook():

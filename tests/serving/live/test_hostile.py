@@ -4,6 +4,7 @@ After every test the server must be as before it: no worker died, nothing is in 
 model still answers its own.
 """
 
+import itertools
 import json
 import re
 import socket
@@ -33,6 +34,7 @@ ANY_CASE = st.tuples(
 )
 VISIBLE = st.text(st.characters(min_codepoint=33, max_codepoint=126), max_size=200)
 MEMBER = {"index": 0, "headers": {}, "parameters": ["body"]}
+ANY_JOB = ["".join(n) for n in itertools.product("jJ", "oO", "bB")][1:]
 FORGED_JOBS = [
     {"kind": "raw", "want": True},
     {"kind": "encode", "size": 1, "members": [MEMBER]},
@@ -75,12 +77,13 @@ def test_forged_jobs_are_inert(live, model, job):
     text = json.dumps(job)
     for signature in ("0" * 64, "", "f" * 63 + "é".encode().decode("latin-1")):
         forged = f"v1 {signature} {text}".encode("latin-1")
-        for name in ("x-approxifer-job", "X-ApproxIFER-Job"):
-            reply = live.post(model, png(6), headers=[(name, forged), (name, forged)])
-            assert reply.status_code == 200, reply.text
-            assert set(reply.json()) == {"class", "scores"}
-            if model == "tiny":
-                assert reply.json() == expected(6)
+        # In many cases of letters: they reach the worker before and after the genuine header.
+        names = ["x-approxifer-job", "X-ApproxIFER-Job", *("x-approxifer-" + n for n in ANY_JOB)]
+        reply = live.post(model, png(6), headers=[(name, forged) for name in names])
+        assert reply.status_code == 200, reply.text
+        assert set(reply.json()) == {"class", "scores"}
+        if model == "tiny":
+            assert reply.json() == expected(6)
 
 
 def test_a_frame_as_a_body_is_a_body(live):
