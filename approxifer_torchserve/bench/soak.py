@@ -1,8 +1,8 @@
 """A long soak: does memory grow with the number of requests?
 
 Closed-loop load through the plugin until so many requests are answered; every answer is checked.
-Growth is the slope of memory over requests once the first part is over, by Theil and Sen's
-estimator, which a few peaks do not move, with its 95 % interval.
+Growth is the slope of memory over requests after a warm-up, by Theil and Sen's estimator, which a
+few peaks do not move, with its 95 % interval.
 """
 
 from __future__ import annotations
@@ -30,8 +30,6 @@ from approxifer_torchserve.serving.options import DEFAULT_VMARGS, ServerOptions
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 
-# The JVM compiles, the pools fill, and torch's allocator finds its size meanwhile.
-WARM_SHARE = 0.4
 # Growth per 100,000 requests that is called flat, as a share of the level.
 FLAT = 0.02
 PER = 100_000
@@ -46,7 +44,9 @@ class Size:
     """How much is sent to what.
 
     Attributes:
-        requests: How many.
+        requests: How many, after the warm-up.
+        warm_up: How many before: meanwhile the JVM compiles and pools and allocators find their
+            sizes. Half a million requests showed that this is over after about a hundred thousand.
         workers: Of the coded model.
         clients: Requests under way at once.
         heap_mb: The JVM's heap: small, so that it is collected often.
@@ -54,6 +54,7 @@ class Size:
     """
 
     requests: int = 100_000
+    warm_up: int = 100_000
     workers: int = 4
     clients: int = 16
     heap_mb: int = 256
@@ -93,21 +94,23 @@ class Growth:
         )
 
 
-def growth(name: str, requests: Sequence[float], megabytes: Sequence[float]) -> Growth:
+def growth(
+    name: str, requests: Sequence[float], megabytes: Sequence[float], warm_up: float
+) -> Growth:
     """Estimate growth from readings.
 
     Args:
         name: What was read.
         requests: Answered so far, at each reading.
         megabytes: The readings.
+        warm_up: Readings before so many requests do not count.
 
     Raises:
         ValueError: There are fewer than 8 readings after the warm-up.
     """
     from scipy.stats import theilslopes
 
-    start = WARM_SHARE * max(requests, default=0)
-    kept = [(r, m) for r, m in zip(requests, megabytes, strict=True) if r >= start]
+    kept = [(r, m) for r, m in zip(requests, megabytes, strict=True) if r >= warm_up]
     if len(kept) < FEWEST_POINTS:
         raise ValueError(
             f"{name}: expected at least {FEWEST_POINTS} readings after the warm-up, got "
@@ -154,10 +157,11 @@ def run_soak(out: Path, size: Size | None = None, say: Say = print) -> Sheet:
         bodies = [probe.body(number, size.body_bytes) for number in range(BODIES)]
         check = compare([probe.right_answer(content) for content in bodies])
         load = Saturator(target, bodies, size.clients, check)
-        say(f"{size.requests:,} requests from {size.clients} clients")
+        total = size.warm_up + size.requests
+        say(f"{total:,} requests from {size.clients} clients, the first {size.warm_up:,} warm up")
         assert server.pid is not None
         with Watcher(server.pid, lambda: load.burst.answered) as watcher:
-            burst = load.run(HOURS, requests=size.requests)
+            burst = load.run(HOURS, requests=total)
         state = httpx.get(f"{server.inference}/coded/soak", headers=target.headers).json()
         collections = heap_after_collections(log)
     sheet = _sheet(out, size, watcher.readings, collections, burst, state, load_average)
@@ -188,18 +192,20 @@ def _sheet(
 ) -> Sheet:  # fmt: skip
     requests = [float(reading.requests) for reading in readings]
     heap = _heap_by_requests(readings, collections)
-    found = [
-        growth("JVM heap after collections", [r for r, _ in heap], [m for _, m in heap]),
-        growth("JVM resident", requests, [reading.jvm_mb for reading in readings]),
-        growth("all workers resident", requests, [sum(reading.workers_mb) for reading in readings]),
-    ]
+    readings_of = {
+        "JVM heap after collections": ([r for r, _ in heap], [m for _, m in heap]),
+        "JVM resident": (requests, [reading.jvm_mb for reading in readings]),
+        "all workers resident": (requests, [sum(reading.workers_mb) for reading in readings]),
+    }
+    found = [growth(name, *both, warm_up=size.warm_up) for name, both in readings_of.items()]
     _plot(out / "memory.png", readings, heap)
     model = state["models"][0]
     left = {key: model[key] for key in ("in_flight", "outstanding_jobs")}
     checks = [Check(f"{one.name} flat", one.flat, one.verdict) for one in found]
     checks.append(
         Check(
-            "answers", burst.failed + burst.wrong == 0 and burst.answered >= size.requests,
+            "answers",
+            burst.failed + burst.wrong == 0 and burst.answered >= size.warm_up + size.requests,
             f"{burst.answered} answered, {burst.failed} failed, {burst.wrong} wrong "
             f"{sorted(burst.failures) or ''}",
         )
@@ -226,9 +232,9 @@ def _sheet(
     lead = (
         f"{burst.answered:,} requests of {size.body_bytes // 1000} KB from {size.clients} clients "
         f"on {size.workers} workers; the heap of {size.heap_mb} MB is resident from the start. "
-        f"Slopes are Theil and Sen's over all after the first {WARM_SHARE:.0%}; readings follow "
-        "from one another, so "
-        "true intervals are wider. Flat: the interval reaches 0, or growth is below "
+        f"Slopes are Theil and Sen's over all after the first {size.warm_up:,}; readings follow "
+        "from one another, so true intervals are wider. Flat: the interval reaches 0, or growth "
+        "is below "
         f"{FLAT:.0%} of the level."
     )
     table = Table("memory over requests", columns, rows)

@@ -41,7 +41,9 @@ class Size:
         sizes: Bytes of the bodies.
         turns: Slices per server and combination.
         slice_s: Seconds of a slice.
-        service_ms: What a forward takes, asleep, as on a GPU; 0 leaves the bare cost of serving.
+        service_ms: What a forward takes, asleep, as on a GPU: long enough that the workers are what
+            limits, as in production. 0 leaves the bare cost of serving, which a machine with few
+            processors shows as lower throughput.
         warm_s: Seconds of load before the first slice: the JVM compiles what it finds hot.
     """
 
@@ -51,7 +53,7 @@ class Size:
     sizes: tuple[int, ...] = (probe.SMALL_BYTES, probe.LARGE_BYTES)
     turns: int = 8
     slice_s: float = 2.0
-    service_ms: float = 5.0
+    service_ms: float = 20.0
     warm_s: float = 4.0
 
 

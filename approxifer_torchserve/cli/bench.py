@@ -67,7 +67,7 @@ def throughput(
     body: Annotated[list[int] | None, typer.Option(help="Bytes of bodies; 12288, 602112.")] = None,
     service_ms: Annotated[
         float, typer.Option(min=0, help="What a forward takes, asleep; 0: the bare cost.")
-    ] = 5.0,
+    ] = 20.0,
     as_json: Json = False,
 ) -> None:
     """Saturated throughput of plain TorchServe and of the plugin, in alternating slices.
@@ -127,7 +127,8 @@ def soak(
     out: Annotated[Path, typer.Option(help="Folder for the report.", file_okay=False)] = Path(
         "build/soak"
     ),
-    requests: Annotated[int, typer.Option(min=1000, help="How many to send.")] = 100_000,
+    requests: Annotated[int, typer.Option(min=1000, help="How many, after the warm-up.")] = 100_000,
+    warm_up: Annotated[int, typer.Option(min=0, help="How many before.")] = 100_000,
     workers: Annotated[int, typer.Option(min=2, help="Of the coded model.")] = 4,
     body_bytes: Annotated[int, typer.Option(min=256, help="A multiple of 256.")] = 12_288,
     as_json: Json = False,
@@ -136,7 +137,7 @@ def soak(
     with _ready():
         from approxifer_torchserve.bench.soak import Size, run_soak
 
-        size = Size(requests=requests, workers=workers, body_bytes=body_bytes)
+        size = Size(requests=requests, warm_up=warm_up, workers=workers, body_bytes=body_bytes)
         sheet = run_soak(out, size, _say)
     _finish(sheet, out, as_json)
 

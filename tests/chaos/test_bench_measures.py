@@ -24,12 +24,11 @@ def test_growth_is_told_from_noise_and_peaks():
     draw = random.Random(0)
     requests = [1000.0 * i for i in range(100)]
     noisy = [300 + draw.gauss(0, 3) + (200 if i % 17 == 0 else 0) for i in range(100)]
-    level = soak.growth("level", requests, noisy)
+    level = soak.growth("level", requests, noisy, 40_000)
     assert level.flat
     assert level.low_mb < 0 < level.high_mb
-    leaking = soak.growth(
-        "leak", requests, [m + r / 1000 for m, r in zip(noisy, requests, strict=True)]
-    )
+    grown = [m + r / 1000 for m, r in zip(noisy, requests, strict=True)]
+    leaking = soak.growth("leak", requests, grown, 40_000)
     assert not leaking.flat
     assert leaking.slope_mb == pytest.approx(100, rel=0.1)
 
@@ -37,12 +36,12 @@ def test_growth_is_told_from_noise_and_peaks():
 def test_growth_before_the_warm_up_ends_does_not_count():
     requests = [1000.0 * i for i in range(100)]
     megabytes = [min(i, 40) * 10.0 for i in range(100)]
-    assert soak.growth("start", requests, megabytes).slope_mb == pytest.approx(0, abs=1e-9)
+    assert soak.growth("start", requests, megabytes, 40_000).slope_mb == pytest.approx(0, abs=1e-9)
 
 
 def test_too_few_readings_are_refused():
     with pytest.raises(ValueError, match="more requests"):
-        soak.growth("short", [1.0, 2.0], [1.0, 1.0])
+        soak.growth("short", [1.0, 2.0], [1.0, 1.0], 0)
 
 
 def test_the_heap_that_each_collection_leaves(tmp_path):
