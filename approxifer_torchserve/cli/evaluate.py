@@ -55,9 +55,12 @@ def run(
     byzantine: Annotated[
         int, typer.Option(help="E, wrong answers beside.", min=0, rich_help_panel=CODES)
     ] = 0,
+    error_kind: Annotated[
+        str, typer.Option(help="What they are: gaussian, sign_flip, …", rich_help_panel=CODES)
+    ] = "gaussian",
     error_scale: Annotated[
-        float, typer.Option(help="Size of their errors.", rich_help_panel=CODES)
-    ] = 10.0,
+        float | None, typer.Option(help="Their size [the kind's own].", rich_help_panel=CODES)
+    ] = None,
     domain: Annotated[
         str,
         typer.Option(help="logits, probabilities, log_probabilities.", rich_help_panel=CODES),
@@ -123,6 +126,7 @@ def run(
             domain=domain,  # type: ignore[arg-type]
             order=order,  # type: ignore[arg-type]
             max_patterns=max_patterns,
+            error_kind=error_kind,
             error_scale=error_scale,
             calibration=calibration,
             batch_size=batch_size,

@@ -11,12 +11,12 @@ from torch.utils import _pytree as pytree
 
 from approxifer_torchserve.codes import NotRecoverableError
 from approxifer_torchserve.codes.pytree import PyTree
+from approxifer_torchserve.corruption import corrupt, corruption_kinds
 from approxifer_torchserve.evaluation.forwards import Forward, SharedForwards
 from approxifer_torchserve.evaluation.functional import Task, check_task, guess_task
 from approxifer_torchserve.evaluation.metrics import DegradedScores, LocatorScores, Scores
 from approxifer_torchserve.evaluation.patterns import (
     MAX_PATTERNS,
-    corrupt,
     draw_wrong,
     loss_patterns,
 )
@@ -34,11 +34,12 @@ class Evaluator:
         max_patterns: The most patterns of losses for each case.
         seed: Of the sampled patterns and of errors.
         domain: What is decoded, for ``multiclass``: predictions as they are, softmax or its log.
-        error_scale: Standard deviation of wrong answers' errors, for cases with ``byzantine``.
+        error_kind: What wrong answers are, for cases with ``byzantine``: see ``corruption``.
+        error_scale: Their size; None for the kind's own.
         ignore_index: Class index that is not scored.
 
     Raises:
-        ValueError: The cases differ in K.
+        ValueError: The cases differ in K, or the kind of errors is unknown.
     """
 
     def __init__(
@@ -49,12 +50,18 @@ class Evaluator:
         max_patterns: int = MAX_PATTERNS,
         seed: int = 0,
         domain: Domain = "logits",
-        error_scale: float = 10.0,
+        error_kind: str = "gaussian",
+        error_scale: float | None = None,
         ignore_index: int = -100,
     ) -> None:
         self.cases = tuple(cases)
         self.task, self.seed, self.domain = task, seed, domain
-        self.error_scale, self.ignore_index = error_scale, ignore_index
+        if error_kind not in corruption_kinds():
+            raise ValueError(
+                f"error_kind: expected one of {sorted(corruption_kinds())}, got {error_kind!r}"
+            )
+        self.error_kind, self.error_scale = error_kind, error_scale
+        self.ignore_index = ignore_index
         self.forwards = SharedForwards([case.code for case in cases])
         self.patterns = [loss_patterns(c.code, c.lost, max_patterns, seed) for c in cases]
         self.heads: dict[str, Task] = {}
@@ -225,7 +232,14 @@ class Evaluator:
             seed = (self.seed * 1_000_003 + self.groups) * 1_009 + number
             generator = torch.Generator().manual_seed(seed % 2**63)
             wrong = draw_wrong(pattern, len(heads[0]), case.byzantine, generator)
-            corrupted = [corrupt(head, wrong, self.error_scale, generator) for head in heads]
+            told = corrupt(
+                [head.cpu() for head in heads],
+                wrong,
+                self.error_kind,
+                size=self.error_scale,
+                generator=generator,
+            )
+            corrupted = [new.to(head) for new, head in zip(told, heads, strict=True)]
             yield self._trusted(index, corrupted, pattern, wrong), corrupted
 
     def _trusted(

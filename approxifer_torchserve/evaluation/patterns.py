@@ -101,20 +101,3 @@ def draw_wrong(available: Tensor, groups: int, wrong: int, generator: torch.Gene
     order[:, ~available] = 2.0
     chosen = order.argsort(dim=1)[:, : min(wrong, int(available.sum()))]
     return torch.zeros(groups, len(available), dtype=torch.bool).scatter_(1, chosen, True)
-
-
-def corrupt(answers: Tensor, wrong: Tensor, scale: float, generator: torch.Generator) -> Tensor:
-    """Add Gaussian errors to the wrong answers.
-
-    Args:
-        answers: float ``[G, N+1, *p]``.
-        wrong: bool ``[G, N+1]``.
-        scale: The errors' standard deviation.
-        generator: Seeded, on the CPU.
-
-    Returns:
-        New answers of the same shape, dtype and device.
-    """
-    noise = torch.randn(answers.shape, generator=generator).to(answers)
-    mask = wrong.to(answers.device).reshape(*wrong.shape, *[1] * (answers.dim() - 2))
-    return torch.where(mask, answers + scale * noise, answers)

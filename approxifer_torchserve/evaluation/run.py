@@ -42,7 +42,8 @@ class Settings:
         domain: What is decoded.
         order: How queries are grouped and placed.
         max_patterns: The most patterns of losses for each case.
-        error_scale: Standard deviation of wrong answers' errors.
+        error_kind: What wrong answers are, see ``corruption``.
+        error_scale: Their size; None for the kind's own.
         calibration: Queries, left out of the groups, whose mean prediction ``uncoded`` guesses.
         chunk: Groups measured at once; ``order='grouped'`` picks alike queries among these.
         batch_size: The most queries in one forward.
@@ -55,7 +56,8 @@ class Settings:
     domain: Domain = "logits"
     order: Order = "arrival"
     max_patterns: int = MAX_PATTERNS
-    error_scale: float = 10.0
+    error_kind: str = "gaussian"
+    error_scale: float | None = None
     calibration: int = 512
     chunk: int = 32
     batch_size: int = 256
@@ -130,6 +132,7 @@ def run(
         max_patterns=settings.max_patterns,
         seed=settings.seed,
         domain=settings.domain,
+        error_kind=settings.error_kind,
         error_scale=settings.error_scale,
     )
     kept = min(settings.calibration, data.count // 5)

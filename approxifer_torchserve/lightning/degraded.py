@@ -14,6 +14,7 @@ from lightning.pytorch.utilities.seed import isolate_rng
 from torch.utils import _pytree as pytree
 
 from approxifer_torchserve.codes.pytree import PyTree
+from approxifer_torchserve.corruption import corruption_kinds
 from approxifer_torchserve.evaluation import Domain, Evaluator, Task, make_cases
 from approxifer_torchserve.evaluation.grouping import Order
 from approxifer_torchserve.evaluation.report import serving_part
@@ -68,7 +69,8 @@ class DegradedAccuracy(Callback):
         domain: What is decoded.
         order: How queries are grouped and placed.
         max_patterns: The most patterns of losses for each code.
-        error_scale: Standard deviation of the errors of wrong answers.
+        error_kind: What wrong answers are: ``gaussian``, ``sign_flip``, …, see ``corruption``.
+        error_scale: Their size; None for the kind's own.
         ignore_index: Class index that is not scored.
         seed: Of everything that is drawn.
         summary: Print a table at the end.
@@ -104,7 +106,8 @@ class DegradedAccuracy(Callback):
         domain: Domain = "logits",
         order: Order = "arrival",
         max_patterns: int = 64,
-        error_scale: float = 10.0,
+        error_kind: str = "gaussian",
+        error_scale: float | None = None,
         ignore_index: int = -100,
         seed: int = 0,
         summary: bool = True,
@@ -116,6 +119,10 @@ class DegradedAccuracy(Callback):
                 raise ValueError(f"{argument}: expected at least 1, got {value}")
         if max_cost is not None and not max_cost > 0:
             raise ValueError(f"max_cost: expected a share above 0, or None, got {max_cost}")
+        if error_kind not in corruption_kinds():
+            raise ValueError(
+                f"error_kind: expected one of {sorted(corruption_kinds())}, got {error_kind!r}"
+            )
         if not prefix or "/" in prefix:
             raise ValueError(f"prefix: expected a name without '/', got {prefix!r}")
         losses = [stragglers] if isinstance(stragglers, int) else list(stragglers)
@@ -130,6 +137,7 @@ class DegradedAccuracy(Callback):
             "max_patterns": max_patterns,
             "seed": seed,
             "domain": domain,
+            "error_kind": error_kind,
             "error_scale": error_scale,
             "ignore_index": ignore_index,
         }

@@ -120,6 +120,20 @@ def test_wrong_answers_are_outvoted_by_replication_and_counted():
     }  # fmt: skip
 
 
+def test_the_kind_of_errors_decides_what_they_cost():
+    cases = make_cases(["uncoded"], 4, [0], byzantine=1)
+    big = queries(100)
+    overall = {}
+    for kind in ("sign_flip", "gaussian"):
+        evaluator = Evaluator(cases, error_kind=kind, error_scale=1e-9)
+        evaluator.update(linear, big, linear(big).argmax(dim=2))
+        overall[kind] = evaluator.compute()[0]["output"].overall
+    # One answer of four has its sign changed, and the best class is the worst.
+    assert overall == {"sign_flip": 0.75, "gaussian": 1.0}
+    with pytest.raises(ValueError, match="error_kind: expected one of"):
+        Evaluator(cases, error_kind="typo")
+
+
 def test_sums_can_be_taken_up_again():
     cases = make_cases(["approxifer", "uncoded"], 4, [1])
     whole, half, rest = Evaluator(cases), Evaluator(cases), Evaluator(cases)
