@@ -17,9 +17,11 @@ from torch import Tensor
 
 from approxifer_torchserve.codes.linear import LinearCode
 from approxifer_torchserve.codes.locator import Locator, by_pattern
+from approxifer_torchserve.codes.locator_traits import squash
 
 COMPONENTS = 24
-"""Answers with more elements are reduced to this many principal components."""
+"""Longer answers are reduced to this many directions: half of them those in which answers vary the
+most, which others predict, and half the least, in which an error stands out."""
 SHRINKAGE = 0.02
 """Share of the diagonal in the covariance, so that few groups cannot make it singular."""
 
@@ -58,14 +60,23 @@ class GaussianLocator(Locator):
         moved = values - mean
         size = min(features, COMPONENTS)
         scale = moved.square().mean(dim=0).sqrt().mean().clamp_min(1e-12)
+        # When components must be left out, no head may be lost for being small.
+        unit = torch.ones(features, dtype=torch.float64)
+        if features > COMPONENTS:
+            unit = moved.square().mean(dim=(0, 1)).sqrt().clamp_min(1e-4 * scale)
+            moved, scale = moved / unit, torch.ones((), dtype=torch.float64)
+        # Long answers have elements that varied in no group of the fit and will in another.
+        least = 1e-6 if features <= COMPONENTS else 1e-3
         # Whitening keeps directions in which answers hardly vary (logits may sum to 0): an error
         # there is the easiest to see.
         variances, vectors = torch.linalg.eigh(
             torch.einsum("gwf,gwh->wfh", moved, moved) / groups
-            + 1e-6 * scale**2 * torch.eye(features, dtype=torch.float64)
+            + least * scale**2 * torch.eye(features, dtype=torch.float64)
         )
-        project = (vectors / variances.sqrt()[:, None, :])[..., -size:]
-        whitened = torch.einsum("gwf,wfc->gwc", moved, project).flatten(1)
+        kept = torch.cat([torch.arange(size // 2), torch.arange(size // 2 - size, 0) + features])
+        project = (vectors / variances.sqrt()[:, None, :])[..., kept]
+        whitened = squash(torch.einsum("gwf,wfc->gwc", moved, project)).flatten(1)
+        project = project / unit[:, None]
         covariance = whitened.T @ whitened / groups
         shrink = SHRINKAGE + workers * size / (10 * groups)
         covariance = covariance / (1 + shrink)
@@ -84,7 +95,9 @@ class GaussianLocator(Locator):
             amount and all else Gaussian, this is its likelihood ratio, so the highest is right.
         """
         workers, size = self.mean.shape[0], self.project.shape[2]
-        whitened = torch.einsum("gwf,wfc->gwc", answers.double() - self.mean, self.project)
+        # Squashed, so that an element that almost never varies cannot convict by varying once.
+        moved = answers.double() - self.mean
+        whitened = squash(torch.einsum("gwf,wfc->gwc", moved, self.project))
         blocks = self.covariance.reshape(workers, size, workers, size)
         scores = torch.full(available.shape, -torch.inf, dtype=torch.float64)
         for came, rows in by_pattern(available):

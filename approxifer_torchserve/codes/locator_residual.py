@@ -64,7 +64,9 @@ class ResidualLocator(Locator):
             # Each element counts by its spread in the group, robustly: a liar must not widen it.
             centre = values.median(dim=1, keepdim=True).values
             spread = (values - centre).abs().median(dim=1, keepdim=True).values
-            error = (residuals @ ((values - centre) / spread.clamp_min(1e-12))).square()
+            # Not by less than a tenth of the usual: of sparse answers most elements never vary.
+            least = 0.1 * spread.mean(dim=2, keepdim=True) + 1e-12
+            error = (residuals @ ((values - centre) / spread.maximum(least))).square()
             size = error.mean(dim=2).clamp_min(1e-24).log() / 2
             scores[torch.tensor(rows)[:, None], came] = (
                 size - size.median(dim=1, keepdim=True).values

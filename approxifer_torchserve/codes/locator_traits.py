@@ -48,6 +48,12 @@ class Traits:
         """Fit on clean answers, ``[n, features]``."""
         mean = answers.mean(dim=0)
         moved = (answers - mean).double()
+        scale = moved.square().mean().sqrt().clamp_min(1e-6)
+        # When components must be left out, no head may be lost for being small.
+        unit = torch.ones_like(mean, dtype=torch.float64)
+        if len(mean) > COMPONENTS:
+            unit = moved.square().mean(dim=0).sqrt().clamp_min(1e-4 * scale)
+        moved = moved / unit
         covariance = moved.T @ moved / len(moved)
         variances, vectors = torch.linalg.eigh(covariance)
         variances = variances.clamp_min(variances[-1] * 1e-7).clamp_min(1e-12)
@@ -55,10 +61,10 @@ class Traits:
         kept = slice(-COMPONENTS, None)
         return cls(
             mean=mean,
-            scale=moved.square().mean().sqrt().clamp_min(1e-6).float(),
-            basis=vectors[:, kept].float().contiguous(),
+            scale=scale.float(),
+            basis=(vectors[:, kept] / unit[:, None]).float().contiguous(),
             whiten=variances[kept].sqrt().float().contiguous(),
-            partial=(precision / precision.diagonal().sqrt()).float().contiguous(),
+            partial=(precision / precision.diagonal().sqrt() / unit[:, None]).float().contiguous(),
         )
 
     @property

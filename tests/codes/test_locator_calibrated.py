@@ -267,3 +267,26 @@ def test_calibration_needs_what_it_needs():
     answers, _ = clean_answers(classic, model, queries, 40)
     with pytest.raises(ValueError, match="method 'network' is for code 'pairs'"):
         fit_locator(classic, answers, answers, method="network", level=0.1)
+
+
+@pytest.mark.parametrize("name", ["pairs", "approxifer"])
+def test_a_small_head_beside_a_wide_one_is_not_overlooked(name: str):
+    weights = torch.randn(64, 80, generator=torch.manual_seed(2)) / 8
+    _, queries, _, _ = digits()
+
+    def model(images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        hidden = images @ weights
+        return 50 * torch.relu(hidden[:, :72]), 0.01 * torch.tanh(hidden[:, 72:76])
+
+    options = {"nodes": "authors"} if name == "approxifer" else {}
+    code = make_code(name, queries=4, stragglers=0, byzantine=1, **options)
+    assert isinstance(code, LocatingCode)
+    everything = torch.ones(code.num_workers, dtype=torch.bool)
+    wide, small = model(code.encode(queries[:4]))
+    # Sparse answers: half of the elements never vary, and that alone convicts nobody.
+    assert not code.locate((wide, small), everything).any()
+    code = calibrate(code, model, queries, groups=900, level=0.02, steps=120, width=24)
+    assert not code.locate((wide, small), everything).any()
+    # In standard deviations: 20 for the network, which knows each element; more for the other.
+    small[5] += 0.2 if name == "pairs" else 100.0
+    assert code.locate((wide, small), everything).nonzero().flatten().tolist() == [5]

@@ -1,0 +1,86 @@
+"""The table of locators: its arithmetic, and a run on data made here."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from approxifer_torchserve.codes import Pairs
+from examples.byzantine_location import __main__ as command
+from examples.byzantine_location.measure import FAULTS, Trial, accuracy, measure, place_liars
+from examples.byzantine_location.table import tables
+
+
+def test_liars_are_spread_over_the_workers():
+    generator = torch.manual_seed(0)
+    one = place_liars(36, 18, 1, generator)
+    assert (one.sum(dim=0) == 2).all()
+    three = place_liars(50, 10, 3, generator)
+    assert (three.sum(dim=1) == 3).all()
+
+
+def test_accuracy_counts_what_cannot_be_recovered_as_wrong():
+    code = Pairs(4, 0, 1)
+    labels = torch.arange(4).expand(2, 4)
+    answers = code.encode(torch.eye(4).expand(2, 4, 4) * 9, batch_dims=1)
+    nobody = torch.zeros(2, code.num_workers, dtype=torch.bool)
+    assert accuracy(code, answers, nobody, labels) == 1.0
+    around = [4 + row for row, edge in enumerate(code.edges) if 0 in edge]
+    lost = nobody.clone()
+    lost[1, [0, *around]] = True
+    assert accuracy(code, answers, lost, labels) == 7 / 8
+
+
+def test_an_answer_far_off_is_named_and_the_accuracy_comes_back():
+    code = Pairs(4, 0, 1)
+    generator = torch.manual_seed(1)
+    labels = torch.randint(5, (40, 4), generator=generator)
+    queries = torch.nn.functional.one_hot(labels, 5).float()
+    clean = code.encode(queries, batch_dims=1)
+    clean += 0.05 * torch.randn(clean.shape, generator=generator)
+    result = measure(code, Trial(clean, labels), seed=0)
+    assert set(result["faults"]) == set(FAULTS)
+    assert result["faults"]["huge"] == {
+        "named": 1.0,
+        "located": 1.0,
+        "accuracy": 1.0,
+        "oracle": 1.0,
+        "untreated": pytest.approx(1.0, abs=0.2),
+    }
+    assert result["faults"]["NaN"]["located"] == 1.0
+    assert result["false_convictions"] < 0.3
+
+
+def test_the_command_is_resumable(tmp_path, capsys):
+    random = np.random.default_rng(0)
+    labels = random.integers(0, 10, 10_000)
+    images = np.clip(random.normal(80, 40, (10_000, 28, 28)), 0, 255).astype(np.uint8)
+    images[np.arange(10_000), labels] = 255
+    np.savez(tmp_path / "mnist_test.npz", images=images, labels=labels)
+
+    class Rows(torch.nn.Module):
+        def forward(self, image: torch.Tensor) -> torch.Tensor:
+            return 8 * torch.tanh(image.mean(dim=(1, 3))[:, :10] - 0.5)
+
+    torch.jit.script(Rows()).save(str(tmp_path / "mnist_cnn.ts.pt"))
+    out = tmp_path / "out"
+    arguments = [
+        *("--data", str(tmp_path), "--models", str(tmp_path), "--out", str(out)),
+        *("--sets", "mnist", "--shapes", "2,1", "--methods", "spline", "pairs-network"),
+        *("--groups", "1200", "--classic-groups", "900", "--trial-groups", "100"),
+        *("--steps", "20", "--width", "8"),
+    ]
+    assert command.main(arguments) == 0
+    report = json.loads((out / "report.json").read_text())
+    assert [cell["method"] for cell in report["cells"]] == ["spline", "pairs-network"]
+    text = (out / "tables.md").read_text()
+    assert "### mnist, K=2, E=1, 6 workers" in text
+    assert tables(report["cells"]) == text
+    # The second run reads everything: without data it ends as before.
+    (tmp_path / "mnist_test.npz").unlink()
+    (out / "report.json").unlink()
+    assert command.main(arguments) == 0
+    assert json.loads((out / "report.json").read_text()) == report
