@@ -120,6 +120,18 @@ def test_wrong_answers_are_outvoted_by_replication_and_counted():
     }  # fmt: skip
 
 
+def test_approxifer_s_own_locator_is_rated():
+    (case,) = make_cases(["approxifer:nodes=authors"], 4, [0], byzantine=1)
+    evaluator = Evaluator([case], error_scale=100.0)
+    big = queries(100)
+    evaluator.update(lambda x: torch.tanh(linear(x)), big, linear(big).argmax(dim=2))
+    (rates,) = evaluator.compute_locators()
+    assert rates is not None
+    assert rates["hits"] > 0.9
+    assert rates["false_convictions"] < 0.1
+    assert rates["clean_false_convictions"] < 0.2
+
+
 def test_the_kind_of_errors_decides_what_they_cost():
     cases = make_cases(["uncoded"], 4, [0], byzantine=1)
     big = queries(100)

@@ -204,6 +204,20 @@ def test_no_code_guesses_the_mean_of_calibration_data(npz: Path, labels: np.ndar
     assert plain["scores"]["output"]["overall"] == pytest.approx(0.75 + found / 4)
 
 
+def test_calibration_queries_are_in_no_group(npz: Path):
+    calls: list[torch.Tensor] = []
+
+    def model(inputs: torch.Tensor) -> torch.Tensor:
+        calls.append(inputs.flatten(1))
+        return Small()(inputs)
+
+    plain = dataclasses.replace(settings(calibration=18), cases=make_cases(["uncoded"], 4, [1]))
+    run(model, load_data(str(npz)), plain)
+    guessed, grouped = calls[0], torch.cat(calls[1:])
+    assert len(guessed) == 18
+    assert (torch.cdist(guessed, grouped) > 0).all()
+
+
 @pytest.mark.parametrize("order", ["similarity", "grouped"])
 def test_an_order_places_queries_with_their_targets(npz: Path, order: str):
     measured = run(Small().eval(), load_data(str(npz)), settings(order=order))
