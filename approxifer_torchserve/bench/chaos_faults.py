@@ -105,6 +105,7 @@ class Chaos:
         self._draw = random.Random(seed)
         self._hurt: dict[str, Event] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._deck: list[str] = []
         self._start = 0.0
 
     async def run(self, seconds: float) -> None:
@@ -127,12 +128,18 @@ class Chaos:
     def _pause(self) -> float:
         return self._draw.uniform(0.1, 0.6) if self.schedule == "A" else self._draw.expovariate(1.2)
 
+    def _kind(self) -> str:
+        # Dealt like cards, so that a short run has all kinds too.
+        if not self._deck:
+            self._deck = self._draw.sample(KINDS, len(KINDS))
+        return self._deck.pop()
+
     async def _strike(self, count: int) -> None:
         try:
             found = await asyncio.to_thread(self._well)
         except ClusterError:
             return
-        kind = self._draw.choice(KINDS)
+        kind = self._kind()
         self._draw.shuffle(found)
         room = self.limit - len(self._hurt)
         for worker, process in found[: min(count, room)]:
