@@ -22,8 +22,8 @@ from approxifer_torchserve.codes.plan import Mode, Plan
 from approxifer_torchserve.codes.registry import Option, register_code
 
 SHARE = 0.6
-"""A compromise: 0.5 looks at both queries alike, 0.7 mostly at the first. On CIFAR-10 with K=8, E=1 the
-liar is named most often at 0.6; at 0.7 plausible lies are convicted a little more often."""
+"""A compromise: 0.5 looks at both queries alike, 0.7 mostly at the first. On CIFAR-10 with K=8, E=1
+the liar is named most often at 0.6; at 0.7 plausible lies are convicted a little more often."""
 FLOOR = 0.05
 """Lost queries whose equations are weaker than this count as not recoverable."""
 DEFAULT_THRESHOLD = math.log(6.0)

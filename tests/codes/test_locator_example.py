@@ -77,7 +77,7 @@ def test_the_command_is_resumable(tmp_path, capsys):
     report = json.loads((out / "report.json").read_text())
     assert [cell["method"] for cell in report["cells"]] == ["spline", "pairs-network"]
     text = (out / "tables.md").read_text()
-    assert "### mnist, K=2, E=1, 6 workers" in text
+    assert "### K=2, E=1, 6 workers (mnist)" in text
     assert tables(report["cells"]) == text
     # The second run reads everything: without data it ends as before.
     (tmp_path / "mnist_test.npz").unlink()
