@@ -39,7 +39,7 @@ class Classifier(L.LightningModule):
 
     def forward(self, inputs: Tensor) -> Tensor:
         self.calls.append(len(inputs))
-        self.modes.add(self.net.training)
+        self.modes.add(self.net[2].training)
         return self.net(inputs)
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
