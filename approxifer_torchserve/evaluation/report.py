@@ -42,7 +42,8 @@ def build_report(measured: Measured, **about: Any) -> dict[str, Any]:
     Returns:
         A mapping for JSON. ``base_accuracy`` and ``codes`` are what serving's
         ``min_degraded_accuracy`` reads (``approxifer archive --report``); they are left out for
-        relative errors. Of several heads, the worst A_d counts.
+        relative errors. Of several heads the one counts that suffers most in proportion; its
+        figures are scaled so that ``A_d / base_accuracy`` is its own.
     """
     report: dict[str, Any] = {
         "command": ["approxifer", *sys.argv[1:]],
@@ -67,20 +68,23 @@ def serving_part(measured: Measured) -> dict[str, Any]:
     if "regression" in measured["heads"].values():
         return {}
     base = measured["base"]
+    least = min(base.values())
     codes = {}
     for case in measured["cases"]:
         each = case["scores"]
         if case["mode"] == "uncoded" or any(s["lost_only"] is None for s in each.values()):
             continue
-        # The head that suffers most, in proportion to what the model itself can do.
+        # The head that suffers most, in proportion to what the model itself can do there.
         head = min(each, key=lambda name: each[name]["lost_only"] / max(base[name], 1e-9))
+        # Serving holds every A_d against one base accuracy: bring this head's to that scale.
+        scale = 1.0 if base[head] == least else least / base[head]
         names = {"A_d": "lost_only", "A_o": "overall", "healthy": "healthy", "worst": "worst"}
         codes[case["report_key"]] = {
-            **{key: each[head][name] for key, name in names.items()},
-            "base": base[head],
+            **{key: min(1.0, each[head][name] * scale) for key, name in names.items()},
+            "head": head,
             "workers": case["workers"],
         }
-    return {"base_accuracy": min(base.values()), "codes": codes}
+    return {"base_accuracy": least, "codes": codes}
 
 
 def rows(measured: Measured) -> list[tuple[str, ...]]:
