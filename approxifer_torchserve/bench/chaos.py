@@ -174,6 +174,9 @@ class Run:
             silent = [one for one in self.refused if not one.detail]
             says = f"{len(self.refused)} in all, {len(silent)} without a reason: {dict(said)}"
             checks.append(Check(f"{name}: refusals say why", not silent, says))
+        # A client that cannot run measures itself: its losses and latencies say nothing then.
+        says = f"a request left at most {1e3 * self.late_sending_s:.0f} ms after it was due"
+        checks.append(Check(f"{name}: the client kept up", self.late_sending_s < GRACE_S, says))
         left = {key: self.after.get(key) for key in ("in_flight", "outstanding_jobs")}
         alive = self.after.get("live_workers")
         checks.append(

@@ -4,6 +4,7 @@ import asyncio
 import json
 import threading
 import time
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
@@ -55,6 +56,10 @@ def test_each_broken_promise_is_seen(attempt, schedule, what):
 def test_a_refusal_with_a_reason_is_allowed_in_schedule_b_alone():
     refused = Attempt(0, 1, 503, "failed", wrong=False, detail="no answer within the deadline")
     assert broken(run(refused, schedule="B")) == set()
+
+
+def test_a_client_that_could_not_keep_up_is_seen():
+    assert broken(replace(run(), late_sending_s=1.5)) == {"the client kept up"}
 
 
 def test_more_faults_at_once_than_allowed_are_seen():
