@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -107,12 +107,27 @@ class PairNetwork(nn.Module):
         return total.index_add(1, at[0], first).index_add(1, at[1], second)
 
 
+class Shape(NamedTuple):
+    """What a network depends on of a ``pairs`` code."""
+
+    queries: int
+    byzantine: int
+    stragglers: int
+    share: float
+    edges: tuple[tuple[int, int], ...]
+
+    @classmethod
+    def of(cls, code: Pairs) -> Shape:
+        """Describe a code."""
+        return cls(code.queries, code.byzantine, code.stragglers, code.share, code.edges)
+
+
 @dataclass(frozen=True, eq=False, repr=False)
 class NetworkLocator(Locator):
     """Convicts whom a trained ``PairNetwork`` names.
 
     Attributes:
-        code: (K, E, S, edges) of the code it is for.
+        code: What the code it is for looks like.
         own: Traits of the queries' answers.
         mixed: Traits of the mixtures' answers.
         relations: Of a mixture's answer and its two queries'.
@@ -120,7 +135,7 @@ class NetworkLocator(Locator):
         thresholds: In log odds of "this worker" against "none".
     """
 
-    code: tuple[int, int, int, tuple[tuple[int, int], ...]]
+    code: Shape
     own: Traits
     mixed: Traits
     relations: Relations
@@ -156,7 +171,7 @@ class NetworkLocator(Locator):
         Returns:
             ``[batch, edges, relations]``.
         """
-        k = self.code[0]
+        k = self.code.queries
         own, mixed = self.own.whitened(answers[:, :k]), self.mixed.whitened(answers[:, k:])
         return self.relations(own[:, self.network.first], own[:, self.network.second], mixed)
 
@@ -175,7 +190,7 @@ class NetworkLocator(Locator):
             torch.split(answers, BATCH), torch.split(available, BATCH), strict=True
         ):
             values = values.float().clamp(-LARGEST, LARGEST)
-            k = self.code[0]
+            k = self.code.queries
             traits = self.own(values[:, :k]), self.mixed(values[:, k:])
             near = self.near(values, came)
             logits = self.network(*traits, self.related(values), near, came)
@@ -188,15 +203,8 @@ class NetworkLocator(Locator):
         Returns:
             The code's shape, the network's width and the thresholds.
         """
-        queries, byzantine, stragglers, edges = self.code
-        return {
-            **super().settings(),
-            "queries": queries,
-            "byzantine": byzantine,
-            "stragglers": stragglers,
-            "edges": [list(edge) for edge in edges],
-            "width": self.network.width,
-        }
+        shape = {**self.code._asdict(), "edges": [list(edge) for edge in self.code.edges]}
+        return {**super().settings(), "code": shape, "width": self.network.width}
 
     def tensors(self) -> dict[str, Tensor]:
         """Say what was fitted.
@@ -226,16 +234,11 @@ class NetworkLocator(Locator):
         Returns:
             The locator.
         """
-        queries, byzantine, stragglers, width, edges, thresholds = (
-            settings[key]
-            for key in ("queries", "byzantine", "stragglers", "width", "edges", "thresholds")
-        )
-        assert isinstance(queries, int)
-        assert isinstance(byzantine, int)
-        assert isinstance(stragglers, int)
+        shape, width, thresholds = (settings[key] for key in ("code", "width", "thresholds"))
+        assert isinstance(shape, dict)
         assert isinstance(width, int)
-        assert isinstance(edges, list)
         assert isinstance(thresholds, list)
+        code = Shape(**{**shape, "edges": tuple((a, b) for a, b in shape["edges"])})
         parts: dict[str, dict[str, Tensor]] = {
             name: {} for name in ("own", "mixed", "relations", "network")
         }
@@ -244,10 +247,8 @@ class NetworkLocator(Locator):
             parts[part][rest] = value
         own, mixed = Traits(**parts["own"]), Traits(**parts["mixed"])
         relations = Relations(**parts["relations"])
-        pairs = tuple((int(a), int(b)) for a, b in edges)
-        network = PairNetwork(own.width, relations.width, queries, pairs, width)
+        network = PairNetwork(own.width, relations.width, code.queries, code.edges, width)
         network.load_state_dict(parts["network"])
-        code = (queries, byzantine, stragglers, pairs)
         network = network.eval().requires_grad_(False)
         return cls(code, own, mixed, relations, network, tuple(thresholds))
 
@@ -262,10 +263,7 @@ class NetworkLocator(Locator):
         """
         if not isinstance(code, Pairs):
             return f"it is for code 'pairs', not {type(code).__name__}"
-        own, theirs = self.code, shape_of(code)
-        return None if own == theirs else f"(K, E, S) is {own[:3]}, the code's {theirs[:3]}"
-
-
-def shape_of(code: Pairs) -> tuple[int, int, int, tuple[tuple[int, int], ...]]:
-    """Return what a network depends on: K, E, S and the edges."""
-    return code.queries, code.byzantine, code.stragglers, code.edges
+        own, theirs = self.code, Shape.of(code)
+        if own == theirs:
+            return None
+        return f"(K, E, S, share) is {own[:4]}, the code's {theirs[:4]}"

@@ -11,7 +11,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from approxifer_torchserve.codes.locator_network import NetworkLocator, PairNetwork, shape_of
+from approxifer_torchserve.codes.locator_network import NetworkLocator, PairNetwork, Shape
 from approxifer_torchserve.codes.locator_traits import LARGEST, Relations, Traits
 from approxifer_torchserve.codes.pairs import Pairs
 from approxifer_torchserve.corruption import wrong_answers
@@ -105,7 +105,7 @@ def train_network(
     with torch.random.fork_rng(devices=[]), torch.enable_grad(), torch.inference_mode(False):
         torch.manual_seed(seed)
         network = PairNetwork(own.width, relations.width, k, code.edges, width)
-        shape = shape_of(code)
+        shape = Shape.of(code)
         locator = NetworkLocator(shape, own, mixed, relations, network, (float("inf"),))
         own_traits, mixed_traits = own(answers[:, :k]), mixed(answers[:, k:])
         optimizer = torch.optim.AdamW(

@@ -224,7 +224,7 @@ def test_other_files_are_refused(tmp_path):
 def test_a_locator_of_another_code_is_refused():
     network, gaussian = calibrated("pairs").locator, calibrated("approxifer").locator
     other = make_code("pairs", queries=5, stragglers=0, byzantine=1)
-    with pytest.raises(ValueError, match=r"\(K, E, S\) is \(4, 1, 0\), the code's \(5, 1, 0\)"):
+    with pytest.raises(ValueError, match=r"is \(4, 1, 0, 0\.6\), the code's \(5, 1, 0, 0\.6\)"):
         other.with_locator(network)
     with pytest.raises(ValueError, match="N\\+1 is 10, the code's 12"):
         other.with_locator(gaussian)
