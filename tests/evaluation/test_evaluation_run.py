@@ -120,6 +120,24 @@ def test_npz_and_folder_hold_the_same_images(tmp_path: Path, npz: Path, images, 
     assert resized.shape == (1, 1, 6, 6)
 
 
+def test_colour_images_become_channels_first(tmp_path: Path):
+    image = np.random.default_rng(1).integers(0, 256, (4, 6, 3), dtype=np.uint8)
+    (tmp_path / "tree" / "cat").mkdir(parents=True)
+    Image.fromarray(image).save(tmp_path / "tree" / "cat" / "0.png")
+    np.savez(tmp_path / "one.npz", images=image[None], labels=np.zeros(1, dtype=np.int64))
+    file = (tmp_path / "tree" / "cat" / "0.png").read_bytes()
+    np.savez(
+        tmp_path / "encoded.npz",
+        jpeg=np.frombuffer(file, dtype=np.uint8),
+        offsets=np.array([0, len(file)]),
+        labels=np.zeros(1, dtype=np.int64),
+    )
+    expected = torch.from_numpy(image).permute(2, 0, 1).float() / 255
+    for source in ("tree", "one.npz", "encoded.npz"):
+        inputs, _ = load_data(str(tmp_path / source)).fetch([0])
+        torch.testing.assert_close(inputs[0], expected)
+
+
 def test_data_may_come_from_a_function_and_errors_say_what_is_missing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
