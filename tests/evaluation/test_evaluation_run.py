@@ -121,7 +121,7 @@ def test_npz_and_folder_hold_the_same_images(tmp_path: Path, npz: Path, images, 
 
 
 def test_colour_images_become_channels_first(tmp_path: Path):
-    image = np.random.default_rng(1).integers(0, 256, (4, 6, 3), dtype=np.uint8)
+    image = np.random.default_rng(1).integers(0, 256, (5, 6, 3), dtype=np.uint8)
     (tmp_path / "tree" / "cat").mkdir(parents=True)
     Image.fromarray(image).save(tmp_path / "tree" / "cat" / "0.png")
     np.savez(tmp_path / "one.npz", images=image[None], labels=np.zeros(1, dtype=np.int64))
