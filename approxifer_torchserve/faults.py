@@ -21,7 +21,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, RootModel, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, RootModel, ValidationError, field_validator
+
+from approxifer_torchserve.corruption import corrupt_alone, corruption_kinds
 
 VARIABLE = "APPROXIFER_FAULTS"
 logger = logging.getLogger(__name__)
@@ -33,7 +35,9 @@ class Fault(BaseModel):
     Args:
         delay_s: Seconds to sleep before the batch.
         probability: How often, 0..1.
-        corrupt: Reserved for wrong answers; must be null.
+        lie: Kind of wrong answer (`corruption.corruption_kinds`), or null for the truth.
+        lie_size: Its size; null for the kind's own.
+        lie_probability: How often, 0..1, an answer is a lie.
         garbage: How often a reply is cut short or replaced by random bytes, 0..1.
     """
 
@@ -41,8 +45,17 @@ class Fault(BaseModel):
 
     delay_s: float = Field(0.0, ge=0, le=600)
     probability: float = Field(1.0, ge=0, le=1)
-    corrupt: None = None
+    lie: str | None = None
+    lie_size: float | None = Field(None, gt=0)
+    lie_probability: float = Field(1.0, ge=0, le=1)
     garbage: float = Field(0.0, ge=0, le=1)
+
+    @field_validator("lie")
+    @classmethod
+    def _known(cls, value: str | None) -> str | None:
+        if value is not None and value not in corruption_kinds():
+            raise ValueError(f"expected one of {sorted(corruption_kinds())}, got {value!r}")
+        return value
 
 
 class _Faults(RootModel[dict[str, Fault]]):
@@ -71,6 +84,7 @@ class WorkerFaults:
         self._stamp: tuple[int, int] | None = None
         self._fault: Fault | None = None
         self._random = random.Random(f"approxifer faults {self.pid}")
+        self._previous: torch.Tensor | None = None
         if self.path is not None:
             logger.warning(
                 "FAULTS ARE ENABLED for worker %s by %s=%s. Never do this in production.",
@@ -86,6 +100,34 @@ class WorkerFaults:
             return
         if fault.probability >= 1 or self._random.random() < fault.probability:
             self._sleep(fault.delay_s)
+
+    def lie(self, output: Any) -> Any:
+        """Returns a batch's model output, rows of it made wrong if this worker's fault says so.
+
+        Args:
+            output: A tensor ``[B, *p]``; anything else is returned as it is.
+        """
+        fault = self.current()
+        if fault is None or fault.lie is None or not isinstance(output, torch.Tensor):
+            return output
+        if not output.is_floating_point() or output.dim() == 0:
+            return output
+        told = output.detach().cpu().clone()
+        for row in range(len(told)):
+            truth = told[row].clone()
+            if self._random.random() < fault.lie_probability:
+                told[row] = self._wrong(truth, fault)
+            self._previous = truth
+        return told.to(output.device)
+
+    def _wrong(self, truth: torch.Tensor, fault: Fault) -> torch.Tensor:
+        previous = self._previous
+        if previous is None or previous.shape != truth.shape:
+            previous = torch.zeros_like(truth)
+        generator = torch.Generator().manual_seed(self._random.getrandbits(32))
+        return corrupt_alone(
+            truth, str(fault.lie), previous=previous, size=fault.lie_size, generator=generator
+        )
 
     def spoil(self, replies: list[Any]) -> list[Any]:
         """Returns a batch's replies, some made unreadable if this worker's fault says so."""

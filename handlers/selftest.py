@@ -100,6 +100,8 @@ class SelfTest:
             return f"the sample is {header['queries']} queries"
         if "erasure" in header:
             return f"{header['erasure']} for the sample"
+        if "prediction" in sections:
+            found["known_prediction"] = sections["prediction"].hex()
         if self.plan["mode"] not in ("systematic", "coded"):
             return f"mode is {self.plan['mode']}"
         if "prediction" not in sections:

@@ -15,6 +15,7 @@ from approxifer_torchserve.cli import (
     deploy,
     doctor,
     evaluate,
+    quarantine,
     serve,
     status,
     undeploy,
@@ -60,6 +61,8 @@ def common(
 
 for module in (codes, archive, serve, deploy, status, undeploy, doctor, evaluate, demo):
     app.command(name=module.__name__.rsplit(".", 1)[1])(module.run)
+for command in (quarantine.quarantine, quarantine.readmit):
+    app.command(name=command.__name__)(command)
 app.add_typer(bench.app, name="bench")
 
 

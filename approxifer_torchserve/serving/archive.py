@@ -22,7 +22,8 @@ from approxifer_torchserve.serving import staging
 from approxifer_torchserve.serving.capability import Capability, handler_file, inspect_handler
 from approxifer_torchserve.serving.config import ConfigError, load_config
 from approxifer_torchserve.serving.plan import PLAN_FILE, build_plan, load_report
-from approxifer_torchserve.serving.sample import SampleReport, run_sample
+from approxifer_torchserve.serving.probe import remove_probe, write_probe
+from approxifer_torchserve.serving.sample import SampleReport, content_type_of, run_sample
 from approxifer_torchserve.serving.staging import ArchiveError
 
 ENTRY_FILE = "approxifer_handler.py"
@@ -180,6 +181,10 @@ def wrap_archive(
         wrapped = {**manifest, "model": {**model, "handler": ENTRY_FILE}}
         wrapped["model"]["configFile"] = model.get("configFile") or CONFIG_FILE
         found = None
+        if config.policy.probe_every_s > 0 and sample is None:
+            raise ConfigError(
+                "handler.approxifer.policy.probe_every_s: probes need a sample request (--sample)"
+            )
         if sample is not None:
             found = run_sample(folder, wrapped, Path(sample), sample_content_type)
             if capability.codable and not found.codable:
@@ -187,6 +192,14 @@ def wrap_archive(
                 capability = capability.without_interpolation(why)
                 plan, warnings = write(capability)
             capability = capability.model_copy(update={"staged": found.staged, "checked": True})
+            if config.policy.probe_every_s > 0:
+                if not found.known_prediction:
+                    raise ConfigError(
+                        "handler.approxifer.policy.probe_every_s: this handler's predictions "
+                        f"cannot be had for probes: {found.reason}"
+                    )
+                kind = sample_content_type or content_type_of(Path(sample))
+                write_probe(folder, Path(sample), kind, bytes.fromhex(found.known_prediction))
         path = staging.pack(folder, wrapped, Path(export_path), archive_format, force)
         files = sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file())
     return ArchiveReport(
@@ -232,6 +245,7 @@ def _unwrap(folder: Path, manifest: dict[str, Any], rewrap: bool) -> None:
     plan_file.unlink()
     (folder / ENTRY_FILE).unlink(missing_ok=True)
     (folder / REPORT_FILE).unlink(missing_ok=True)
+    remove_probe(folder)
 
 
 def _read_yaml(folder: Path, name: str | None) -> dict[str, Any]:

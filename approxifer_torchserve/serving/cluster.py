@@ -347,6 +347,25 @@ class Cluster:
         """Make a version the one that answers requests which name none."""
         self._call("PUT", f"{_path(name, version)}/set-default")
 
+    def quarantine(self, name: str, worker: str) -> str:
+        """Keep a worker of a coded model from clients until it is readmitted.
+
+        Args:
+            name: The model.
+            worker: The worker's id.
+
+        Returns:
+            What the plugin says.
+
+        Raises:
+            ClusterError: No coded model of that name has such a worker (404).
+        """
+        return str(self._call("PUT", f"/coded/{name}", quarantine=worker)["message"])
+
+    def readmit(self, name: str, worker: str) -> str:
+        """Give a quarantined worker client work again; see `quarantine`."""
+        return str(self._call("PUT", f"/coded/{name}", readmit=worker)["message"])
+
     def unregister(self, name: str, version: str | None = None) -> bool:
         """Remove a model, or one version; removing what is not there is not an error.
 

@@ -39,6 +39,25 @@ class CodeConfig(BaseModel):
         return options
 
 
+class QuarantineConfig(BaseModel):
+    """When a worker is kept from clients: ``wrong`` of its last ``of`` judged answers."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    wrong: Annotated[int, Field(ge=1)] = 2
+    of: Annotated[int, Field(ge=1, le=1000)] = 10
+    clean: Annotated[int, Field(ge=1)] = 3
+
+
+class ToleranceConfig(BaseModel):
+    """How far two workers' predictions of one query may differ and still agree."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    rtol: Annotated[float, Field(ge=0)] = 1e-3
+    atol: Annotated[float, Field(ge=0)] = 1e-4
+
+
 class PolicyConfig(BaseModel):
     """When a worker counts as late, and what is done then. Times are in milliseconds."""
 
@@ -52,6 +71,11 @@ class PolicyConfig(BaseModel):
     max_extra_load: Annotated[float, Field(ge=0, le=1)] = 0.25
     min_degraded_accuracy: Annotated[float, Field(ge=0, le=1)] = 0.8
     idempotent: bool = True
+    verify: Literal["none", "pair"] = "none"
+    verify_wait: bool = True
+    probe_every_s: Annotated[float, Field(ge=0)] = 0
+    quarantine: QuarantineConfig = QuarantineConfig()
+    tolerance: ToleranceConfig = ToleranceConfig()
 
     @field_validator("late_after_ms", mode="before")
     @classmethod

@@ -29,7 +29,7 @@ class Job(BaseModel):
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
-    kind: Literal["raw", "parity", "encode", "coded", "decode"]
+    kind: Literal["raw", "parity", "encode", "coded", "decode", "compare"]
     want: bool = False
     coded: int = Field(0, ge=0)
     size: int = Field(0, ge=0)

@@ -102,6 +102,16 @@ def build_plan(
             mode = shape.mode
     except (TypeError, ValueError) as error:
         raise ConfigError(f"handler.approxifer.code: {error}") from error
+    if config.policy.verify == "pair" and mode == "coded":
+        raise ConfigError(
+            "handler.approxifer.policy.verify: pair needs a code whose workers compute the queries "
+            "themselves (systematic, replication, uncoded); this code encodes all of them"
+        )
+    if config.policy.verify == "pair" and not config.policy.idempotent:
+        raise ConfigError(
+            "handler.approxifer.policy.verify: pair computes each request twice, which "
+            "policy.idempotent: false forbids"
+        )
     reconstruct, reason = _reconstruct(mode, config, report)
     policy = config.policy
     return {
@@ -125,12 +135,17 @@ def build_plan(
             "prefer_exact_ms": policy.prefer_exact_ms,
             "max_extra_load": policy.max_extra_load,
             "idempotent": policy.idempotent,
+            "verify": policy.verify,
+            "verify_wait": policy.verify_wait,
+            "probe_every_s": policy.probe_every_s,
+            "quarantine": policy.quarantine.model_dump(),
         },
         "worker": {
             "handler": handler,
             "envelope": config.envelope,
             "staged": capability.staged,
             "workers": workers or wanted,
+            "tolerance": policy.tolerance.model_dump(),
         },
     }
 

@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from approxifer_torchserve.serving import staging
 
@@ -34,6 +34,7 @@ class SampleReport(BaseModel):
         prediction: The same of the prediction's.
         answer_bytes: Size of the answer to the sample.
         milliseconds: Median time of each kind of job that was tried.
+        known_prediction: The sample's prediction as safetensors, in hexadecimal; for probes.
     """
 
     staged: bool
@@ -43,6 +44,12 @@ class SampleReport(BaseModel):
     prediction: list[str] = []
     answer_bytes: int = 0
     milliseconds: dict[str, float] = {}
+    known_prediction: str = Field("", exclude=True, repr=False)
+
+
+def content_type_of(sample: Path) -> str:
+    """Returns the content type that a file's name suggests."""
+    return mimetypes.guess_type(sample.name)[0] or "application/octet-stream"
 
 
 def run_sample(
@@ -61,7 +68,7 @@ def run_sample(
     """
     if not sample.is_file():
         raise staging.ArchiveError(f"sample: there is no file {sample}")
-    kind = content_type or mimetypes.guess_type(sample.name)[0] or "application/octet-stream"
+    kind = content_type or content_type_of(sample)
     from approxifer_torchserve.serving.archive import handlers_folder
 
     with tempfile.TemporaryDirectory(prefix="approxifer-sample-") as own:

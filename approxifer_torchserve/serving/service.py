@@ -7,6 +7,7 @@ A batch may hold clients' requests (``raw``) and jobs of several groups. They ar
     coded  ─▶ coded query ───────────────────────┤ one forward   ┌─▶ prediction ──▶ reply
     raw    ─▶ preprocess rows ───────────────────┴─▶ inference ──┴─▶ postprocess ─▶ reply
     decode ─▶ preprocess members, code.decode ────────────────────▶ postprocess ──▶ reply
+    compare ─▶ two predictions within tolerance? ─────────────────────────────────▶ reply
 
 Raw rows are preprocessed last before the forward, and postprocessed right after it, so that what a
 handler keeps between its steps is theirs.
@@ -24,6 +25,7 @@ from approxifer_torchserve.faults import WorkerFaults
 from approxifer_torchserve.serving import frame, request_ids, trees, wire
 from approxifer_torchserve.serving.answers import UNSUPPORTED, UnsupportedError, serialise
 from approxifer_torchserve.serving.coding import Coding, CodingError, coded_query, reply_of
+from approxifer_torchserve.serving.comparison import agree
 from approxifer_torchserve.serving.failures import Failure
 from approxifer_torchserve.serving.flow import Mates, Request, StagedFlow, WholeFlow
 from approxifer_torchserve.serving.members import (
@@ -82,7 +84,9 @@ class CodedService:
         self.faults = faults
         idempotent = bool(plan["policy"]["idempotent"])
         self.whole = WholeFlow(entry, host.enter, idempotent)
-        self.staged = None if handler is None else StagedFlow(handler, host.enter, idempotent)
+        self.staged = None
+        if handler is not None:
+            self.staged = StagedFlow(handler, host.enter, idempotent, faults.lie)
         self.coding: Coding | None = None
         if self.staged is not None and plan["mode"] in ("systematic", "coded"):
             self.coding = Coding(plan, self.staged)
@@ -159,8 +163,9 @@ class _Batch:
             for index, job in kinds.get(kind, []):
                 if index in self.places:
                     self._guarded(index, job, self._prediction)
-        for index, job in kinds.get("decode", []):
-            self._guarded(index, job, self._decode)
+        for kind, step in (("decode", self._decode), ("compare", self._compare)):
+            for index, job in kinds.get(kind, []):
+                self._guarded(index, job, step)
         return [self.replies[index] for index in range(len(self.jobs))]
 
     def _guarded(self, index: int, job: Job, step: Callable[[int, Job], None]) -> None:
@@ -301,6 +306,14 @@ class _Batch:
             return
         sections = {"prediction": wire.encode(prediction)}
         self.replies[index] = frame.build({"kind": job.kind}, sections)
+
+    def _compare(self, index: int, _: Job) -> None:
+        data = self.data[index]
+        if "first" not in data or "second" not in data:
+            raise JobError("compare: expected the parameters first and second")
+        tolerance = self.service.plan["worker"]["tolerance"]
+        verdict = agree(bytes(data["first"]), bytes(data["second"]), **tolerance)
+        self.replies[index] = frame.build({"kind": "compare", "agree": verdict}, {})
 
     def _decode(self, index: int, job: Job) -> None:
         coder = self._coder()

@@ -245,3 +245,21 @@ def test_quarantine_by_hand_lasts_until_readmission_by_hand(probing):
     assert b.state("9000") == "quarantined"
     assert b.router.readmit("9000")
     assert b.state("9000") == "ok"
+
+
+def test_a_hedge_that_answers_while_two_are_compared_changes_no_verdict(pair):
+    b = pair(workers=5)
+    client = b.offer()
+    first, second = b.poll("9000"), b.poll("9001")
+    b.answer(first, b"dog", prediction=b"LIE")
+    b.advance(101)
+    hedge = b.poll("9002")
+    b.answer(second, b"cat", prediction=b"P")
+    comparing = b.poll("9003")
+    b.answer(hedge, b"cat", prediction=b"P")
+    assert not client.replies
+    b.reply(comparing, agree=False)
+    compare(b, "9003", agree=False)  # the hedge and the liar
+    assert client.reply[1] == b"cat"
+    assert b.router.report()["workers"]["9000"]["confirmed_wrong"] == 1
+    assert b.counters["disagreements"] == 0

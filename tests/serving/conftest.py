@@ -5,7 +5,7 @@ import sys
 
 import pytest
 import torch
-from live_server import MODEL, net
+from live_server import MODEL, net, png
 
 from approxifer_torchserve.serving.archive import wrap_archive
 
@@ -24,7 +24,7 @@ def store(tmp_path_factory):
     serialized = ["--serialized-file", str(weights)]
     subprocess.run([*archiver, *named, *handler, *serialized], check=True)
 
-    def wrap(name, workers, *, version=None, settings=None, **approxifer):
+    def wrap(name, workers, *, version=None, settings=None, sample=None, **approxifer):
         approxifer.setdefault("policy", {}).update(late_after_ms=LATE_AFTER_MS, deadline_ms=20_000)
         wrap_archive(
             folder / "plain.mar",
@@ -38,6 +38,7 @@ def store(tmp_path_factory):
                 **(settings or {}),
             },
             approxifer=approxifer,
+            sample=sample,
             force=True,
         )
 
@@ -48,6 +49,12 @@ def store(tmp_path_factory):
     wrap("tiny", 3, code={**code, "systematic": True})
     narrow = {"jobQueueSize": 2, "clientTimeoutInMills": 700}
     wrap("narrow", 1, code={**code, "systematic": True}, settings=narrow)
+    sample = tmp_path_factory.mktemp("sample") / "probe.png"
+    sample.write_bytes(png(0))
+    trusting = {"probe_every_s": 0.5, "quarantine": {"wrong": 2, "of": 10, "clean": 3}}
+    wrap("probed", 4, code={**code, "systematic": True}, policy=trusting, sample=sample)
+    checking = {**trusting, "verify": "pair"}
+    wrap("checked", 4, code={**code, "systematic": True}, policy=checking, sample=sample)
     wrap("classic", 3, code={**code, "systematic": False})
     wrap(
         "mending",

@@ -84,6 +84,11 @@ class Live:
             time.sleep(0.02)
         raise AssertionError(f"{model} version {version} still has requests in flight")
 
+    def log(self, *words):
+        """The plugin's log lines that hold any of some words."""
+        lines = (self.server.log_dir / "ts_log.log").read_text(errors="replace").splitlines()
+        return [line for line in lines if any(word in line for word in words)]
+
     def quiet(self, model, seconds=10):
         """Waits until nothing is in flight; fails if that does not come about."""
         end = time.monotonic() + seconds
@@ -114,7 +119,11 @@ class Live:
 
     def delay(self, seconds_by_pid):
         """Sets the delay fault; {} ends it."""
-        faults = {str(pid): {"delay_s": seconds} for pid, seconds in seconds_by_pid.items()}
+        self.fault({pid: {"delay_s": seconds} for pid, seconds in seconds_by_pid.items()})
+
+    def fault(self, fault_by_pid):
+        """Sets the faults of workers (`approxifer_torchserve.faults.Fault`); {} ends them."""
+        faults = {str(pid): fault for pid, fault in fault_by_pid.items()}
         fresh = self.faults_file.with_suffix(".new")
         fresh.write_text(json.dumps(faults))
         fresh.replace(self.faults_file)

@@ -99,12 +99,17 @@ def test_the_plan_of_the_protocol():
             "prefer_exact_ms": 0,
             "max_extra_load": 0.25,
             "idempotent": True,
+            "verify": "none",
+            "verify_wait": True,
+            "probe_every_s": 0,
+            "quarantine": {"wrong": 2, "of": 10, "clean": 3},
         },
         "worker": {
             "handler": "digits_handler.py",
             "envelope": "auto",
             "staged": True,
             "workers": 9,
+            "tolerance": {"rtol": 0.001, "atol": 0.0001},
         },
     }
 
@@ -186,3 +191,21 @@ def test_a_worker_refuses_plans_it_does_not_know(tmp_path, text):
         (tmp_path / "plan.json").write_text(text)
     with pytest.raises(ConfigError, match=r"archive (it|the model) again"):
         read_plan(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("section", "said"),
+    [
+        (
+            {
+                "policy": {"verify": "pair"},
+                "code": {"name": "approxifer", "queries": 2, "stragglers": 1, "systematic": False},
+            },
+            "handler.approxifer.policy.verify: pair needs a code",
+        ),
+        ({"policy": {"verify": "pair", "idempotent": False}}, "policy.idempotent: false forbids"),
+    ],
+)
+def test_verification_that_cannot_be_is_refused(section, said):
+    with pytest.raises(ConfigError, match=said):
+        build_plan(config(**section), STAGED, None)

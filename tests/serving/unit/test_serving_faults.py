@@ -54,7 +54,7 @@ def test_a_probability_is_kept_roughly(slept):
 
 
 @pytest.mark.parametrize(
-    "content", ["{", "[]", {"*": {"delay": 1}}, {"*": {"delay_s": -1}}, {"*": {"corrupt": 1}}]
+    "content", ["{", "[]", {"*": {"delay": 1}}, {"*": {"delay_s": -1}}, {"*": {"lie": 1}}]
 )
 def test_a_broken_file_is_logged_once_and_ignored(slept, content, caplog):
     slept, path, faults = slept

@@ -9,7 +9,28 @@ final class Check {
   record Vote(String worker, Answer answer, byte[] prediction, Outcome outcome) {}
 
   final List<Vote> votes = new ArrayList<>(2);
+
+  /** A comparison of two of them is on its way. */
+  boolean comparing;
+
   boolean finished;
+
+  /** How many pairs have been compared, in the order (0,1), (0,2), (1,2). */
+  private int compared;
+
+  /** The next pair of votes to compare, or null if all that came have been. */
+  int[] nextPair() {
+    int next = 0;
+    for (int later = 1; later < votes.size(); later++) {
+      for (int earlier = 0; earlier < later; earlier++) {
+        if (next++ == compared) {
+          compared++;
+          return new int[] {earlier, later};
+        }
+      }
+    }
+    return null;
+  }
 
   boolean votedBy(String worker) {
     return votes.stream().anyMatch(vote -> vote.worker.equals(worker));

@@ -54,28 +54,36 @@ final class CheckFlow implements Flow {
       check.finished = alone;
       wantAnother(query);
     } else {
-      compare(query, check.votes.size() - 1, 0);
+      advance(query);
     }
   }
 
-  /** Compares a vote with an earlier one, and on disagreement with the next. */
-  private void compare(Query query, int voter, int earlier) {
+  /** Compares the next two votes that have not been compared; one comparison at a time. */
+  private void advance(Query query) {
     Check check = query.check;
-    Check.Vote one = check.votes.get(earlier);
-    Check.Vote other = check.votes.get(voter);
+    if (check.finished || check.comparing) {
+      return;
+    }
+    int[] pair = check.nextPair();
+    if (pair == null) {
+      disagreed(query);
+      return;
+    }
+    Check.Vote one = check.votes.get(pair[0]);
+    Check.Vote other = check.votes.get(pair[1]);
+    check.comparing = true;
     compare(
         one.prediction(),
         other.prediction(),
         Set.of(one.worker(), other.worker()),
         verdict -> {
+          check.comparing = false;
           if (check.finished) {
             return;
           } else if (verdict == Verdict.AGREE) {
-            agreed(query, earlier, voter);
-          } else if (earlier + 1 < voter) {
-            compare(query, voter, earlier + 1);
+            agreed(query, pair[0], pair[1]);
           } else {
-            disagreed(query);
+            advance(query);
           }
         });
   }
@@ -99,6 +107,9 @@ final class CheckFlow implements Flow {
 
   private void disagreed(Query query) {
     Check check = query.check;
+    if (check.votes.size() < 2) {
+      return;
+    }
     router.counters.disagreements++;
     check.votes.forEach(vote -> router.ledger.of(vote.worker()).suspicions++);
     if (check.votes.size() < MOST_VOTES && router.ledger.size() > check.votes.size()) {
