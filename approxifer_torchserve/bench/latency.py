@@ -55,10 +55,13 @@ class Size:
     slice_s: float = 4.0
     turns: int = 5
 
-    @property
-    def rate(self) -> float:
-        """Requests per second."""
-        return self.utilisation * self.queries * 1e3 / self.service_ms
+    def rate(self, phase: str) -> float:
+        """Return requests per second that keep K workers as busy in every phase.
+
+        Two in a hundred jobs that sleep a second take more of a worker than all others together.
+        """
+        mean_s = self.service_ms / 1e3 + (RARE * SLOW_S if phase == "rare" else 0)
+        return self.utilisation * self.queries / mean_s
 
 
 @dataclass(frozen=True)
@@ -159,7 +162,7 @@ def run_latency(out: Path, size: Size | None = None, seed: int = 0, say: Say = p
             ) -> None:
                 await disturb(entrants[server])
 
-            phase = Phase(name, label, size.rate, size.slice_s, size.turns)
+            phase = Phase(name, label, size.rate(name), size.slice_s, size.turns)
             targets = [entrant.target for entrant in entrants]
             found[name] = run_phase(phase, targets, samples, seed + number, disturb=fault)
     sheet = _sheet(out, size, found, load_average)
@@ -209,13 +212,13 @@ def _sheet(out: Path, size: Size, found: dict[str, list[Record]], load_average: 
         _row(phase, summary, found[phase]) for phase, all_ in summaries.items() for summary in all_
     )
     facts = {
-        "size": {**asdict(size), "rate": size.rate},
+        "size": {**asdict(size), "rates": {phase: size.rate(phase) for phase in summaries}},
         "phases": {phase: [asdict(one) for one in all_] for phase, all_ in summaries.items()},
     }
     lead = (
         f"K = {size.queries}, S = 1, batch size 1; a forward takes {size.service_ms:g} ms asleep; "
-        f"{size.rate:g} Poisson requests/s, {size.utilisation:.0%} of what {size.queries} workers "
-        "can do, in slices that alternate. A latency counts from the moment its request was due."
+        f"Poisson requests, {size.utilisation:.0%} of what {size.queries} workers can do in that "
+        "phase, in slices that alternate. A latency counts from the moment its request was due."
     )
     table = Table("latency", columns, rows)
     return Sheet(

@@ -82,6 +82,12 @@ def test_competitors_get_the_workers_they_are_named_for():
     assert found["coded"].plugin
 
 
+def test_workers_are_as_busy_when_jobs_are_rarely_slow():
+    size = latency.Size(queries=3, service_ms=10, utilisation=0.3)
+    assert size.rate("healthy") == pytest.approx(90)
+    assert size.rate("rare") == pytest.approx(30)
+
+
 def test_a_request_that_waited_out_the_slow_worker_is_seen():
     def summary(latency_s, status=200, predicted=1):
         outcome = "hedged" if status == 200 else "failed"
