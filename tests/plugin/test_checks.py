@@ -263,3 +263,37 @@ def test_a_hedge_that_answers_while_two_are_compared_changes_no_verdict(pair):
     assert client.reply[1] == b"cat"
     assert b.router.report()["workers"]["9000"]["confirmed_wrong"] == 1
     assert b.counters["disagreements"] == 0
+
+
+def test_a_vote_that_nobody_compared_convicts_nobody(pair):
+    """Two honest workers differ in the last digits, and a third, a hedge, answers meanwhile."""
+    b = pair(workers=5)
+    client = b.offer()
+    first, second = b.poll("9000"), b.poll("9001")
+    b.answer(first, b"cat", prediction=b"P1")
+    b.advance(101)
+    hedge = b.poll("9002")
+    b.answer(second, b"cat", prediction=b"P2")
+    comparing = b.poll("9003")
+    b.answer(hedge, b"cat", prediction=b"P3")
+    b.reply(comparing, agree=True)
+    assert client.reply[1] == b"cat"
+    assert all(w["confirmed_wrong"] == 0 for w in b.router.report()["workers"].values())
+
+
+def test_a_comparison_that_failed_convicts_nobody(pair):
+    """On a busy machine a comparison may be late three times; that says nothing of the answers."""
+    b = pair(workers=5)
+    client = b.offer()
+    first, second = b.poll("9000"), b.poll("9001")
+    b.answer(first, b"cat", prediction=b"P1")
+    b.answer(second, b"cat", prediction=b"P2")
+    for judge in ("9002", "9003", "9004"):
+        job = b.poll(judge)
+        assert job.kind() == "compare"
+        b.die(job)
+    third = b.poll("9003")
+    assert third.kind() == "hedge"
+    b.answer(third, b"cat", prediction=b"P1")
+    assert client.reply[1] == b"cat"
+    assert all(w["confirmed_wrong"] == 0 for w in b.router.report()["workers"].values())

@@ -1,6 +1,7 @@
 package org.approxifer.torchserve.core;
 
 import java.util.ArrayList;
+import java.util.Arrays;
 import java.util.List;
 
 /** The answers of different workers to one query, until two of them agree. */
@@ -18,6 +19,9 @@ final class Check {
   /** How many pairs have been compared, in the order (0,1), (0,2), (1,2). */
   private int compared;
 
+  /** The pairs of which a comparison said that they differ. */
+  private final List<int[]> different = new ArrayList<>(2);
+
   /** The next pair of votes to compare, or null if all that came have been. */
   int[] nextPair() {
     int next = 0;
@@ -30,6 +34,16 @@ final class Check {
       }
     }
     return null;
+  }
+
+  void differ(int[] pair) {
+    different.add(pair);
+  }
+
+  /** True if a comparison said so; not if it failed, or was never made. */
+  boolean differ(int one, int other) {
+    int[] pair = {Math.min(one, other), Math.max(one, other)};
+    return different.stream().anyMatch(found -> Arrays.equals(found, pair));
   }
 
   boolean votedBy(String worker) {

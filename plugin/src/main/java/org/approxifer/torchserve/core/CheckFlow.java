@@ -83,6 +83,9 @@ final class CheckFlow implements Flow {
           } else if (verdict == Verdict.AGREE) {
             agreed(query, pair[0], pair[1]);
           } else {
+            if (verdict == Verdict.DISAGREE) {
+              check.differ(pair);
+            }
             advance(query);
           }
         });
@@ -94,14 +97,16 @@ final class CheckFlow implements Flow {
     Check.Vote winner = check.votes.get(one);
     settlement.answer(query, verified(winner, true), winner.outcome());
     for (int i = 0; i < check.votes.size(); i++) {
-      boolean right = i == one || i == other;
       String worker = check.votes.get(i).worker();
-      if (!right) {
+      if (i == one || i == other) {
+        quarantine.judged(worker, true);
+      } else if (check.differ(i, one) || check.differ(i, other)) {
         settlement.note(
             true,
             "worker " + worker + " answered request " + query.requestId() + " unlike two others");
+        quarantine.judged(worker, false);
       }
-      quarantine.judged(worker, right);
+      // Else nobody has compared it: a hedge that came late, or a comparison that failed.
     }
   }
 
