@@ -11,10 +11,10 @@ JAR   := approxifer_torchserve/serving/approxifer-plugin.jar
 JAVA  := $(shell find plugin/src/main -type f 2>/dev/null)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test chaos lint plugin clean
+.PHONY: help demo test chaos chaos-byzantine lint plugin clean
 
 help:  ## say what there is
-	@grep -hE '^[a-z]+:.*  ## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*  ## (.*)/  make \1\t\2/' | expand -t 16
+	@grep -hE '^[a-z-]+:.*  ## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*  ## (.*)/  make \1\t\2/' | expand -t 24
 
 demo: $(STAMP) $(JAR)  ## train, archive, serve beside plain TorchServe, break workers, report (5 minutes)
 	$(BIN)/approxifer demo $(DEMO_ARGS)
@@ -24,6 +24,9 @@ test: $(STAMP) $(JAR)  ## every test; those that start a real TorchServe come la
 
 chaos: $(STAMP) $(JAR)  ## workers killed, frozen, slowed and garbled under load, every answer checked (20 minutes)
 	$(BIN)/approxifer bench chaos $(CHAOS_ARGS)
+
+chaos-byzantine: $(STAMP) $(JAR)  ## workers that lie in every way, under each policy: what gets through (20 minutes)
+	$(BIN)/approxifer bench byzantine $(BYZANTINE_ARGS)
 
 lint: $(STAMP)  ## style, types, import directions, committed files
 	$(BIN)/ruff check .

@@ -6,6 +6,7 @@ import asyncio
 import json
 import random
 import signal
+from collections.abc import Mapping
 from pathlib import Path
 
 import psutil
@@ -39,7 +40,11 @@ class FaultFile:
         """Make all workers well."""
         self._write({})
 
-    def _write(self, faults: dict[str, dict[str, float]]) -> None:
+    def put_all(self, faults: Mapping[str, Mapping[str, float | str]]) -> None:
+        """Replace all faults; process id, or ``*`` for all others, to the keys of a `Fault`."""
+        self._write(faults)
+
+    def _write(self, faults: Mapping[str, Mapping[str, float | str]]) -> None:
         # In one step: a worker may read at any moment.
         half = self.path.with_suffix(".part")
         half.write_text(json.dumps(faults))

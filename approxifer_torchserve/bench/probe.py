@@ -62,6 +62,7 @@ def archive_coded(
     *,
     approxifer: Mapping[str, Any],
     settings: Mapping[str, Any] | None = None,
+    sample: Path | None = None,
 ) -> Path:
     """Archive the model for the plugin, or with ``enabled: false`` as its plain twin with faults.
 
@@ -70,6 +71,7 @@ def archive_coded(
         name: Of the model.
         approxifer: The section ``handler.approxifer``.
         settings: Other keys of model-config.yaml, such as ``batchSize``, or what the handler reads.
+        sample: A body to try it on; policies with ``probe_every_s`` need one.
 
     Returns:
         The archive.
@@ -83,6 +85,8 @@ def archive_coded(
         handler=str(handlers_folder() / "bench_handler.py"),
         settings=settings,
         approxifer=approxifer,
+        sample=sample,
+        sample_content_type="application/octet-stream" if sample else None,
         force=True,
     )
     return report.path

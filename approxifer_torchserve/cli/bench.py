@@ -1,4 +1,4 @@
-"""``approxifer bench``: throughput, latency, chaos and soak, measured on this machine."""
+"""``approxifer bench``: throughput, latency, chaos, lies and soak, measured on this machine."""
 
 from __future__ import annotations
 
@@ -119,6 +119,40 @@ def chaos(
         load_average = os.getloadavg()[0]
         wanted: list[Schedule] = ["A" if name == "A" else "B" for name in schedule]
         sheet = write_report(out, run_schedules(size, wanted, seconds, seed, _say), load_average)
+    _finish(sheet, out, as_json)
+
+
+@app.command()
+def byzantine(
+    out: Annotated[Path, typer.Option(help="Folder for the report.", file_okay=False)] = Path(
+        "build/byzantine"
+    ),
+    quick: Annotated[bool, typer.Option(help="Few kinds of lie, short: two minutes.")] = False,
+    workers: Annotated[int, typer.Option(min=4, max=9, help="Of one model at a time.")] = 6,
+    rate: Annotated[float, typer.Option(min=0.1, help="Requests per second.")] = 40.0,
+    cell_seconds: Annotated[float, typer.Option(min=1, help="Per policy, lie and liars.")] = 6.0,
+    clean_seconds: Annotated[
+        float, typer.Option(min=0, help="Where nobody lies, and nobody may be quarantined.")
+    ] = 300.0,
+    as_json: Json = False,
+) -> None:
+    """Let one and two workers lie in every way, under each policy, and count what gets through.
+
+    A run that was stopped goes on when it is started again with the same options and folder.
+    """
+    with _ready():
+        from approxifer_torchserve.bench.byzantine import run_cells
+        from approxifer_torchserve.bench.byzantine_cells import Size
+        from approxifer_torchserve.bench.byzantine_report import write_report
+
+        size = Size(workers=workers, rate=rate, cell_s=cell_seconds, clean_s=clean_seconds)
+        if quick:
+            kinds, seconds = ("gaussian", "stuck", "nan"), min(cell_seconds, 4.0)
+            size = replace(
+                size, kinds=kinds, liars=(1,), cell_s=seconds, clean_s=min(clean_seconds, 10.0)
+            )
+        load_average = os.getloadavg()[0]
+        sheet = write_report(out, run_cells(out, size, errors), size, load_average)
     _finish(sheet, out, as_json)
 
 
