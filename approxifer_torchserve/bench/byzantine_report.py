@@ -67,13 +67,13 @@ def lies_table(cells: Sequence[Cell], liars: int) -> Table:
     by_key = {cell.key: cell for cell in cells}
     columns = ["lie"]
     for name in names:
-        columns += [f"{name}: wrong"] + ([f"{name}: s"] if name != "none" else [])
+        columns += [f"{name} %"] + (["s"] if name != "none" else [])
     rows = []
     for kind in kinds:
         row = [kind]
         for name in names:
             cell = by_key.get((name, kind, liars))
-            row.append("" if cell is None else f"{100 * cell.wrong_share:.1f} %")
+            row.append("" if cell is None else f"{100 * cell.wrong_share:.1f}")
             if name != "none":
                 row.append("" if cell is None else found(cell))
         rows.append(tuple(row))
@@ -104,8 +104,8 @@ def cost_table(cells: Sequence[Cell]) -> Table:
             )
         )
     columns = (
-        "policy", "extra healthy", "extra, last digits differ", "extra, 1 liar", "extra, 2 liars",
-        "refused", "of requests", "honest convicted", "honest, outvoted by 2 alike",
+        "policy", "healthy", "digits differ", "1 liar", "2 liars",
+        "refused", "requests", "convicted", "outvoted",
     )  # fmt: skip
     return Table("extra jobs per request, and who was hurt", columns, tuple(rows))
 
@@ -124,9 +124,10 @@ def write_report(out: Path, cells: Sequence[Cell], size: Size, load_average: flo
         f"A real server, {size.workers} workers, {size.rate:g} Poisson requests/s, "
         f"{size.cell_s:g} s per cell, probes every {size.probe_every_s:g} s. A liar is a process "
         "that answers wrong from the cell's start; quarantine restarts it, which heals it. "
-        '"wrong": share of the answers in the cell that are not the model\'s own. "s": seconds '
+        '"%": of the answers in the cell, how many were not the model\'s own. "s": seconds '
         "until (the last of) the liars got no client work. Clean run: nobody lies, last digits "
-        f"differ, {clean} requests in {size.clean_s:g} s."
+        f"differ, {clean} requests in {size.clean_s:g} s. Convicted: honest workers that were "
+        "confirmed wrong; outvoted: the same by two that lied alike."
     )
     tables = tuple(lies_table(cells, liars) for liars in size.liars)
     facts = {"size": asdict(size), "cells": [asdict(cell) for cell in cells]}

@@ -132,5 +132,5 @@ def test_the_report_has_a_row_per_lie(tmp_path):
     ]
     size = byzantine_cells.Size(policies=("none", "pair"), kinds=("gaussian",), liars=(1,))
     sheet = byzantine_report.write_report(tmp_path, cells, size, 0.5)
-    assert sheet.tables[0].rows == (("gaussian", "50.0 %", "0.0 %", "0.4"),)
+    assert sheet.tables[0].rows == (("gaussian", "50.0", "0.0", "0.4"),)
     assert len(json.loads((tmp_path / "report.json").read_text())["cells"]) == 3
