@@ -194,7 +194,7 @@ def plan(size: Size) -> dict[str, list[tuple[str, int, float]]]:
         cells[policy] = [(HEALTHY, 0, size.cell_s)]
         cells[policy] += [(kind, n, size.cell_s) for n in size.liars for kind in size.kinds]
     if size.clean_s > 0:
-        cells[size.policies[-1]].insert(1, (CLEAN, 0, size.clean_s))
+        cells[size.policies[-1]].append((CLEAN, 0, size.clean_s))
     return cells
 
 
