@@ -30,6 +30,7 @@ from approxifer_torchserve.bench.load import Record, Sample, Target, closed_loop
 from approxifer_torchserve.bench.report import MedianRatio, PhaseResult
 from approxifer_torchserve.bench.schedule import Disturbance, Phase, run_phase
 from approxifer_torchserve.serving.cluster import Cluster
+from approxifer_torchserve.serving.grpc_client import GrpcPredictions
 from approxifer_torchserve.serving.launcher import TorchServe
 from approxifer_torchserve.serving.options import DEFAULT_VMARGS, MB_PER_WORKER, ServerOptions
 
@@ -52,6 +53,8 @@ class Size:
         requests: Fewest requests to expect per phase and server.
         compared: How many answers are compared byte by byte.
         capacity_s: Seconds of each capacity measurement.
+        warm_s: Seconds of saturating load on each server before anything is measured: a JVM
+            compiles what runs often, and both servers should have done so.
     """
 
     queries: int = 8
@@ -62,6 +65,7 @@ class Size:
     requests: int = 1000
     compared: int = 50
     capacity_s: float = 3.0
+    warm_s: float = 12.0
 
     @property
     def workers(self) -> int:
@@ -79,7 +83,15 @@ class Size:
 
 FULL = Size()
 QUICK = Size(
-    queries=2, epochs=4, rate=20.0, slice_s=2.0, turns=2, requests=1, compared=5, capacity_s=1.0
+    queries=2,
+    epochs=4,
+    rate=20.0,
+    slice_s=2.0,
+    turns=2,
+    requests=1,
+    compared=5,
+    capacity_s=1.0,
+    warm_s=1.0,
 )
 
 
@@ -95,11 +107,11 @@ class Check:
 class Side:
     """One of the two servers with its model and its faults."""
 
-    def __init__(self, name: str, server: TorchServe, faults: FaultFile, seed: int) -> None:
+    def __init__(self, name: str, server: TorchServe, faults: FaultFile) -> None:
         self.name = name
         self.server = server
         self.cluster = Cluster(server.management, server.token())
-        self.victims = Victims(server, self.cluster, MODEL, faults, seed)
+        self.victims = Victims(server, self.cluster, MODEL, faults)
 
     def target(self, model: str = MODEL) -> Target:
         """Return where to send requests for a model."""
@@ -112,7 +124,7 @@ class Demo:
 
     Args:
         size: How big.
-        seed: Of the load and of the choice of victims.
+        seed: Of the load.
         progress: Where to show how far it is.
     """
 
@@ -189,7 +201,7 @@ def run_demo(
         demo.step("archive")
         digits.make_archives(model, work, size.queries)
         demo.step(f"start 2 servers, {size.workers} workers each")
-        sides = _start(stack, work, size, seed)
+        sides = _start(stack, work, size)
         checks = _measure(demo, sides, model)
     demo.facts |= {
         "seconds": round(time.monotonic() - begun, 1),
@@ -217,7 +229,7 @@ def _need_memory(workers: int) -> None:
         raise OSError(f"{workers} workers need about {need} MB, {free} MB are free: try --quick")
 
 
-def _start(stack: ExitStack, work: Path, size: Size, seed: int) -> dict[str, Side]:
+def _start(stack: ExitStack, work: Path, size: Size) -> dict[str, Side]:
     sides = {}
     for name in ("coded", "plain"):
         faults = FaultFile(work / f"faults-{name}.json")
@@ -229,7 +241,7 @@ def _start(stack: ExitStack, work: Path, size: Size, seed: int) -> dict[str, Sid
         server = TorchServe(work / f"store-{name}", options, run_dir=work / f"run-{name}")
         stack.callback(server.stop)
         server.start()
-        sides[name] = Side(name, server, faults, seed)
+        sides[name] = Side(name, server, faults)
         stack.callback(sides[name].cluster.close)
     # Both at once: loading is mostly waiting for imports from disk.
     with ThreadPoolExecutor() as pool:
@@ -249,6 +261,9 @@ def _measure(demo: Demo, sides: dict[str, Side], model: digits.Digits) -> list[C
     demo.step(f"compare {size.compared} answers")
     checks = [_same_bytes(sides, digits.pick(samples, size.compared, demo.seed))]
 
+    demo.step("warm up")
+    for target in both:
+        _saturate(size, target, samples, size.warm_s)
     demo.step("capacity")
     capacity = {target.server: _capacity(size, target, samples) for target in both}
     slower = min(capacity.values())
@@ -307,8 +322,12 @@ def _classic(demo: Demo, sides: dict[str, Side], samples: tuple[Sample, ...]) ->
 
 def _capacity(size: Size, target: Target, samples: tuple[Sample, ...]) -> float:
     """Return answers per second under as many clients as two groups hold."""
+    return _saturate(size, target, samples, size.capacity_s)
+
+
+def _saturate(size: Size, target: Target, samples: tuple[Sample, ...], seconds: float) -> float:
     found, failed = asyncio.run(
-        closed_loop(target, samples, clients=2 * size.queries, seconds=size.capacity_s)
+        closed_loop(target, samples, clients=2 * size.queries, seconds=seconds)
     )
     if found == 0:
         raise OSError(f"{target.url} answered none of {failed} requests; see the server's logs")
@@ -316,19 +335,25 @@ def _capacity(size: Size, target: Target, samples: tuple[Sample, ...]) -> float:
 
 
 def _same_bytes(sides: dict[str, Side], samples: list[Sample]) -> Check:
-    # One at a time, so that each batch holds one request on either server.
+    # One at a time, so that each batch holds one request on either server; REST, then gRPC.
     differ = 0
-    targets = [side.target() for side in sides.values()]
-    with httpx.Client(timeout=30) as client:
+    with ExitStack() as stack:
+        http = stack.enter_context(httpx.Client(timeout=30))
+        calls = [
+            stack.enter_context(
+                GrpcPredictions(side.server.grpc, side.server.token("inference"), timeout=30)
+            )
+            for side in sides.values()
+        ]
         for sample in samples:
-            bodies = set()
-            for target in targets:
-                reply = client.post(target.url, content=sample.body, headers=target.headers)
+            bodies = {call.predict(MODEL, sample.body) for call in calls}
+            for target in (side.target() for side in sides.values()):
+                reply = http.post(target.url, content=sample.body, headers=target.headers)
                 if reply.status_code != 200:
                     raise OSError(f"{target.url} answered {reply.status_code}: {reply.text[:300]}")
                 bodies.add(reply.content)
             differ += len(bodies) > 1
-    says = f"{len(samples) - differ} of {len(samples)} are byte-identical"
+    says = f"{len(samples) - differ} of {len(samples)} are byte-identical over REST and gRPC"
     return Check("healthy answers equal plain TorchServe's", differ == 0, says)
 
 

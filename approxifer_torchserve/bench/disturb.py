@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import random
 import signal
 from collections.abc import Mapping
 from pathlib import Path
@@ -51,25 +50,37 @@ class FaultFile:
         half.replace(self.path)
 
 
+def busiest(workers: list[psutil.Process]) -> psutil.Process:
+    """Return the worker that has computed most: the one whose loss is felt most.
+
+    A router may leave some workers idle at low load; hurting one of those would show nothing.
+    """
+
+    def seconds(worker: psutil.Process) -> float:
+        try:
+            times = worker.cpu_times()
+        except psutil.Error:
+            return -1.0
+        return float(times.user + times.system)
+
+    return max(workers, key=seconds)
+
+
 class Victims:
-    """Chooses workers of one model on one server, and hurts them.
+    """Chooses workers of one model on one server, the busiest first, and hurts them.
 
     Args:
         server: The server; its JVM must be the workers' parent.
         cluster: Its Management API.
         model: The model's name.
         faults: The server's fault file.
-        seed: Of the choice.
     """
 
-    def __init__(
-        self, server: TorchServe, cluster: Cluster, model: str, faults: FaultFile, seed: int
-    ) -> None:
+    def __init__(self, server: TorchServe, cluster: Cluster, model: str, faults: FaultFile) -> None:
         self.server = server
         self.cluster = cluster
         self.model = model
         self.faults = faults
-        self._draw = random.Random(seed)
         self._slow: int | None = None
         self.killed: list[int] = []
 
@@ -96,9 +107,10 @@ class Victims:
 
     async def slow_down(self, seconds: float) -> None:
         """Make one worker late at every job; another one where the last was replaced."""
-        pids = [process.pid for process in await asyncio.to_thread(self.ready)]
+        ready = await asyncio.to_thread(self.ready)
+        pids = [process.pid for process in ready]
         if self._slow is None or self._slow not in pids:
-            self._slow = self._draw.choice(pids)
+            self._slow = busiest(ready).pid
         self.faults.delay(self._slow, seconds)
 
     async def kill_one(self, after_s: float) -> None:
@@ -108,7 +120,7 @@ class Victims:
             OSError: There is no worker to kill.
         """
         await asyncio.sleep(after_s)
-        victim = self._draw.choice(await asyncio.to_thread(self.ready))
+        victim = busiest(await asyncio.to_thread(self.ready))
         # psutil refuses where the process id has been given to another process meanwhile.
         victim.send_signal(signal.SIGKILL)
         self.killed.append(victim.pid)

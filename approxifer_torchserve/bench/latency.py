@@ -111,7 +111,7 @@ class Entrant:
         url = f"{server.inference}/predictions/{competitor.model}"
         self.target = Target(competitor.name, url, server.token("inference"))
         self.faults = faults
-        self.victims = Victims(server, cluster, competitor.model, faults, seed=0)
+        self.victims = Victims(server, cluster, competitor.model, faults)
 
     async def slow(self) -> None:
         """Make one worker a second late at every job."""

@@ -10,7 +10,8 @@ from live_server import png, same
 def test_no_request_waits_for_a_slow_worker(live, load):
     live.delay({live.pids("tiny")[0]: 1.0})
     try:
-        with load("tiny") as light:
+        # As many clients as workers: fewer would leave the slow one idle, and show nothing.
+        with load("tiny", clients=3, pause=0) as light:
             time.sleep(4)
     finally:
         live.delay({})

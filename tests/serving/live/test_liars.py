@@ -46,8 +46,8 @@ def test_without_tolerance_wrong_answers_reach_clients(live, load):
     """What the other tests of this file are for; without it they could pass on no lie at all."""
     live.fault({live.pids("tiny")[0]: LIE})
     try:
-        with load("tiny") as light:
-            light.wait_for(60)
+        with load("tiny", clients=3, pause=0) as light:
+            light.wait_for(200)
     finally:
         live.fault({})
     assert wrong(light) > 5

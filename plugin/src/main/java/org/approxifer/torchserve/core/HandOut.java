@@ -9,8 +9,9 @@ import java.util.concurrent.locks.ReentrantLock;
 import java.util.function.Consumer;
 
 /**
- * Who gets which task. All idle workers wait here at once; a task goes to the one that has waited
- * longest among those that may have it, slow workers after all others.
+ * Who gets which task. All idle workers wait here at once; a task goes to the one that was busy
+ * last among those that may have it, slow workers after all others: its caches are warm, and at low
+ * load round-robin would pick the coldest of all each time.
  */
 final class HandOut {
   private final ReentrantLock lock;
@@ -97,7 +98,8 @@ final class HandOut {
     }
     long now = clock.nanos();
     for (boolean lastChoice : new boolean[] {false, true}) {
-      for (Waiter waiter : waiters) {
+      for (int i = waiters.size() - 1; i >= 0; i--) {
+        Waiter waiter = waiters.get(i);
         if (waiter.assignment == null && ledger.of(waiter.worker).lastChoice(now) == lastChoice) {
           waiter.assignment = take(waiter.worker, true);
           if (waiter.assignment != null) {
