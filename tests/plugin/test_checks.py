@@ -100,6 +100,33 @@ def test_without_probes_a_restarted_worker_is_readmitted_after_a_while(pair):
     assert b.state("9000") == "ok"
 
 
+def test_the_timer_of_an_earlier_stay_does_not_end_a_later_one(pair):
+    b = pair()
+    for _ in range(2):
+        lie(b)
+    b.advance(6_000)
+    assert b.router.readmit("9000")
+    for _ in range(2):
+        lie(b)
+    assert b.state("9000") == "quarantined"
+    b.advance(5_000)
+    b.guard()
+    assert b.state("9000") == "quarantined"
+    b.advance(5_100)
+    b.guard()
+    assert b.state("9000") == "ok"
+
+
+def test_no_timer_ends_a_stay_that_an_operator_asked_for(pair):
+    b = pair()
+    for _ in range(2):
+        lie(b)
+    assert b.router.quarantine("9000")
+    b.advance(10_100)
+    b.guard()
+    assert b.state("9000") == "quarantined"
+
+
 def test_all_three_different_is_an_error_and_convicts_nobody(pair):
     b = pair()
     client = b.offer()

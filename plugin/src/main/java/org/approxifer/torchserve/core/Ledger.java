@@ -106,6 +106,10 @@ final class Ledger {
     long confirmations;
 
     boolean quarantined;
+
+    /** How often it was quarantined. */
+    long stays;
+
     boolean byHand;
     boolean keptOut;
     int restarts;

@@ -67,6 +67,7 @@ final class Quarantine {
       return;
     }
     entry.quarantined = true;
+    entry.stays++;
     entry.restarts = 0;
     router.counters.quarantines++;
     settlement.note(true, "worker " + worker + " is quarantined: " + why);
@@ -86,9 +87,16 @@ final class Quarantine {
       return;
     }
     settlement.later(() -> restart.accept(worker));
-    if (!router.probes() && !entry.byHand) {
+    if (!router.probes()) {
+      long stay = entry.stays;
       router.after(
-          RESTART_NANOS, () -> leave(worker, "it was restarted, and no probe can tell more"));
+          RESTART_NANOS,
+          () -> {
+            // Another stay has a timer of its own.
+            if (entry.stays == stay && !entry.byHand) {
+              leave(worker, "it was restarted, and no probe can tell more");
+            }
+          });
     }
   }
 
