@@ -11,8 +11,9 @@ from typing import Any
 KINDS = ("gaussian", "sign_flip", "permuted", "stuck", "misrouted", "exponent", "nan", "huge")
 RARE = "gaussian 1 in 5"
 CLEAN, HEALTHY = "clean", "healthy"
-# Two liars of these kinds say the same, since each is a function of the truth alone.
-ALIKE = ("sign_flip", "huge")
+# Two liars of these kinds may say the same: functions of the truth alone, or the answer before,
+# which two workers share that were the pair of the query before.
+ALIKE = ("sign_flip", "huge", "stuck", "misrouted")
 # The same as the policy's tolerance: less than this is no wrong answer.
 RTOL, ATOL = 1e-3, 1e-4
 
