@@ -124,7 +124,7 @@ class Lab:
         self._cells += 1
         pids = {one.id: one.pid for one in self.cluster.describe(policy)[0].workers}
         names = sorted(pids, key=int)
-        # Two are neighbours, which at low load are given the same queries: the worst for pairs.
+        # Two are neighbours, which may be a pair again and again: the worst for pairs.
         chosen = [names[(self._cells * 2 + i) % len(names)] for i in range(liars)]
         before = self._quiet(policy)
         if kind == CLEAN:
