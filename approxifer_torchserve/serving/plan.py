@@ -102,6 +102,14 @@ def build_plan(
             mode = shape.mode
     except (TypeError, ValueError) as error:
         raise ConfigError(f"handler.approxifer.code: {error}") from error
+    if config.code.byzantine > 0 and config.enabled:
+        # The plugin settles a replicated query with its first answer, and no report says how
+        # well a code locates liars on this model: a promise that would not be kept.
+        raise ConfigError(
+            "handler.approxifer.code.byzantine: serving does not locate or outvote wrong answers "
+            f"by code yet, got {config.code.byzantine}; use policy.verify: pair, which answers "
+            "exactly, and policy.probe_every_s"
+        )
     if config.policy.verify == "pair" and mode == "coded":
         raise ConfigError(
             "handler.approxifer.policy.verify: pair needs a code whose workers compute the queries "

@@ -204,6 +204,10 @@ def test_a_worker_refuses_plans_it_does_not_know(tmp_path, text):
             "handler.approxifer.policy.verify: pair needs a code",
         ),
         ({"policy": {"verify": "pair", "idempotent": False}}, "policy.idempotent: false forbids"),
+        (
+            {"code": {"name": "replication", "queries": 2, "stragglers": 1, "byzantine": 1}},
+            "handler.approxifer.code.byzantine: serving does not .* outvote",
+        ),
     ],
 )
 def test_verification_that_cannot_be_is_refused(section, said):
