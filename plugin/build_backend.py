@@ -34,6 +34,14 @@ JAR = ROOT / "approxifer_torchserve" / "serving" / "approxifer-plugin.jar"
 SERVICE = "META-INF/services/org.pytorch.serve.servingsdk.ModelServerEndpoint"
 RELEASE = 17
 SKIP = "APPROXIFER_SKIP_PLUGIN"
+SDIST_FILES = """\
+graft plugin/src
+include plugin/build_backend.py constraints.txt Makefile
+graft archives
+graft handlers
+graft examples
+global-exclude *.jar *.class *.py[co] *.mar *.pt
+"""
 
 
 class PluginBuildError(RuntimeError):
@@ -182,7 +190,13 @@ def build_editable(
 
 def build_sdist(sdist_directory: str, config_settings: dict[str, Any] | None = None) -> str:
     """PEP 517 hook: sources only; the jar is built where the sdist is installed."""
-    return build_meta.build_sdist(sdist_directory, config_settings)
+    # setuptools reads what to add from a file in the root only; nobody else needs it there.
+    manifest = ROOT / "MANIFEST.in"
+    manifest.write_text(SDIST_FILES)
+    try:
+        return build_meta.build_sdist(sdist_directory, config_settings)
+    finally:
+        manifest.unlink()
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ CASES = [
 
 
 def positions(queries: int, stragglers: int, nodes: str) -> tuple[np.ndarray, np.ndarray]:
-    """Query nodes and worker nodes, written down again from DESIGN.md and docs/codes.md."""
+    """Query nodes and worker nodes, written down again from the paper and docs/codes.md."""
     alpha = np.cos((2 * np.arange(queries) + 1) * np.pi / (2 * queries))
     workers = np.arange(queries + stragglers)
     if nodes == "paper":
