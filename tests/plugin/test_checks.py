@@ -105,7 +105,7 @@ def test_the_timer_of_an_earlier_stay_does_not_end_a_later_one(pair):
     for _ in range(2):
         lie(b)
     b.advance(6_000)
-    assert b.router.readmit("9000")
+    assert str(b.router.readmit("9000")) == "DONE"
     for _ in range(2):
         lie(b)
     assert b.state("9000") == "quarantined"
@@ -121,7 +121,7 @@ def test_no_timer_ends_a_stay_that_an_operator_asked_for(pair):
     b = pair()
     for _ in range(2):
         lie(b)
-    assert b.router.quarantine("9000")
+    assert str(b.router.quarantine("9000")) == "DONE"
     b.advance(10_100)
     b.guard()
     assert b.state("9000") == "quarantined"
@@ -249,28 +249,28 @@ def test_a_worker_that_restarts_do_not_heal_is_kept_out_until_readmitted(probing
         probe_round(b, wrong={"9000"})
     assert b.state("9000") == "kept out"
     assert b.restarted == ["9000"] * 3
-    assert b.router.readmit("9000")
+    assert str(b.router.readmit("9000")) == "DONE"
     assert b.state("9000") == "ok"
 
 
 def test_never_more_than_half_of_the_workers_are_quarantined(bench):
     b = bench()
     b.live("9000", "9001", "9002")
-    assert b.router.quarantine("9000")
-    assert b.router.quarantine("9001")
+    assert str(b.router.quarantine("9000")) == "DONE"
+    assert str(b.router.quarantine("9001")) == "REFUSED"
     assert (b.state("9000"), b.state("9001")) == ("quarantined", "ok")
-    assert not b.router.quarantine("9999")
+    assert str(b.router.quarantine("9999")) == "UNKNOWN"
 
 
 def test_quarantine_by_hand_lasts_until_readmission_by_hand(probing):
     b = probing
-    assert b.router.quarantine("9000")
+    assert str(b.router.quarantine("9000")) == "DONE"
     for _ in range(5):
         b.advance(600)
         b.guard()
         probe_round(b)
     assert b.state("9000") == "quarantined"
-    assert b.router.readmit("9000")
+    assert str(b.router.readmit("9000")) == "DONE"
     assert b.state("9000") == "ok"
 
 

@@ -5,6 +5,8 @@ import time
 import pytest
 from live_server import png, same
 
+from approxifer_torchserve.serving.cluster import ClusterError
+
 LIE = {"lie": "permuted"}
 
 
@@ -112,6 +114,11 @@ def test_quarantine_by_hand(live):
     try:
         before = workers(live, "tiny")[name]["handed"]
         assert workers(live, "tiny")[name]["state"] == "quarantined"
+        with pytest.raises(ClusterError, match="half of the workers") as refused:
+            live.cluster.quarantine("tiny", id_of(live, "tiny", live.pids("tiny")[0]))
+        assert refused.value.status == 409
+        with pytest.raises(ClusterError, match="has a worker 1"):
+            live.cluster.quarantine("tiny", "1")
         for number in range(20):
             assert live.post("tiny", png(number)).status_code == 200
         assert workers(live, "tiny")[name]["handed"] == before

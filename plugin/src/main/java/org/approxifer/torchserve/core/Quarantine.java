@@ -49,10 +49,16 @@ final class Quarantine {
     }
   }
 
-  /** Keeps a worker out by hand, until {@link #leave}. */
-  void byHand(String worker) {
-    router.ledger.of(worker).byHand = true;
+  /** Keeps a worker out by hand, until {@link #leave}; false if too many are out. */
+  boolean byHand(String worker) {
+    Ledger.Entry entry = router.ledger.of(worker);
+    entry.byHand = entry.quarantined || mayEnter();
     enter(worker, "an operator asked for it");
+    return entry.quarantined;
+  }
+
+  private boolean mayEnter() {
+    return 2 * (router.ledger.quarantined() + 1) <= router.ledger.size();
   }
 
   private void enter(String worker, String why) {
@@ -60,7 +66,7 @@ final class Quarantine {
     if (entry.quarantined) {
       return;
     }
-    if (2 * (router.ledger.quarantined() + 1) > router.ledger.size()) {
+    if (!mayEnter()) {
       settlement.note(
           true,
           "worker " + worker + " should be quarantined (" + why + "), but half of the workers are");

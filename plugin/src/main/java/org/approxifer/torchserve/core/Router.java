@@ -281,24 +281,26 @@ public final class Router {
     locked(() -> quarantine.onRestart(restart));
   }
 
-  /** Keeps a worker from clients by hand. False if there is no such worker. */
-  public boolean quarantine(String worker) {
-    return known(worker, () -> quarantine.byHand(worker));
-  }
-
-  /** Gives a worker client work again by hand. False if there is no such worker. */
-  public boolean readmit(String worker) {
-    return known(worker, () -> quarantine.leave(worker, "an operator asked for it"));
-  }
-
-  private boolean known(String worker, Runnable change) {
+  /** Keeps a worker from clients by hand. */
+  public ByHand quarantine(String worker) {
     return callLocked(
         () -> {
-          boolean known = ledger.has(worker);
-          if (known) {
-            change.run();
+          if (!ledger.has(worker)) {
+            return ByHand.UNKNOWN;
           }
-          return known;
+          return quarantine.byHand(worker) ? ByHand.DONE : ByHand.REFUSED;
+        });
+  }
+
+  /** Gives a worker client work again by hand. */
+  public ByHand readmit(String worker) {
+    return callLocked(
+        () -> {
+          if (!ledger.has(worker)) {
+            return ByHand.UNKNOWN;
+          }
+          quarantine.leave(worker, "an operator asked for it");
+          return ByHand.DONE;
         });
   }
 

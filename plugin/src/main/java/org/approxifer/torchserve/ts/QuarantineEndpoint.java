@@ -7,6 +7,8 @@ import java.nio.charset.StandardCharsets;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
+import org.approxifer.torchserve.core.ByHand;
+import org.approxifer.torchserve.core.Router;
 import org.pytorch.serve.servingsdk.Context;
 import org.pytorch.serve.servingsdk.ModelServerEndpoint;
 import org.pytorch.serve.servingsdk.annotations.Endpoint;
@@ -34,23 +36,25 @@ public final class QuarantineEndpoint extends ModelServerEndpoint {
     String model = segments.length > 2 ? segments[2] : "";
     String quarantine = parameter(request, "quarantine");
     String readmit = parameter(request, "readmit");
-    int status = 404;
-    String message = "no coded model \"" + model + "\" has a worker ";
-    if ((quarantine == null) == (readmit == null)) {
-      status = 400;
-      message = "expected one of the parameters quarantine and readmit, a worker's id each";
-    } else {
+    int status = 400;
+    String message = "expected one of the parameters quarantine and readmit, a worker's id each";
+    if ((quarantine == null) != (readmit == null)) {
       String worker = quarantine == null ? readmit : quarantine;
-      for (Attachment attachment : watcher.attachments()) {
-        if (attachment.model().getModelName().equals(model)
-            && (quarantine == null
-                ? attachment.router().readmit(worker)
-                : attachment.router().quarantine(worker))) {
+      switch (wish(model, worker, quarantine != null)) {
+        case DONE -> {
           status = 200;
           message = "worker " + worker + (quarantine == null ? " readmitted" : " quarantined");
         }
+        case REFUSED -> {
+          status = 409;
+          message = "worker " + worker + " stays: half of the workers are in quarantine";
+        }
+        default -> {
+          status = 404;
+          message =
+              "no coded model \"" + model + "\" has a worker " + worker + "; GET /coded lists them";
+        }
       }
-      message = status == 404 ? message + worker + "; GET /coded lists them" : message;
     }
     response.setStatus(status);
     response.setContentType("application/json");
@@ -58,6 +62,20 @@ public final class QuarantineEndpoint extends ModelServerEndpoint {
     body.put("code", status);
     body.put("message", message);
     response.getOutputStream().write(GSON.toJson(body).getBytes(StandardCharsets.UTF_8));
+  }
+
+  /** Asks each version of the model; a worker's id is unique, so one of them knows it. */
+  private ByHand wish(String model, String worker, boolean quarantine) {
+    for (Attachment attachment : watcher.attachments()) {
+      if (attachment.model().getModelName().equals(model)) {
+        Router router = attachment.router();
+        ByHand done = quarantine ? router.quarantine(worker) : router.readmit(worker);
+        if (done != ByHand.UNKNOWN) {
+          return done;
+        }
+      }
+    }
+    return ByHand.UNKNOWN;
   }
 
   private static String parameter(Request request, String name) {
