@@ -15,7 +15,6 @@ import java.util.TreeMap;
  */
 final class Group {
   private final Plan plan;
-  final long number;
   final List<Query> members = new ArrayList<>();
 
   /** Predictions that came, by coded query index (a systematic group: members and parities). */
@@ -46,9 +45,8 @@ final class Group {
 
   Timers.Timer timer;
 
-  Group(Plan plan, long number) {
+  Group(Plan plan) {
     this.plan = plan;
-    this.number = number;
   }
 
   /** TorchServe's ids of the members' requests, as log lines and workers get them. */

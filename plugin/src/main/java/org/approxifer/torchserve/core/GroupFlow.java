@@ -33,7 +33,8 @@ final class GroupFlow implements Flow {
   /** Adds a query to the group that is filling, which closes at K queries or after the delay. */
   void join(Query query) {
     if (filling == null) {
-      Group group = new Group(plan, ++router.counters.groups);
+      router.counters.groups++;
+      Group group = new Group(plan);
       filling = group;
       group.timer = router.after(plan.groupDelayNanos, () -> close(group));
     }
