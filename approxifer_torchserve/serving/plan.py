@@ -120,6 +120,16 @@ def build_plan(
             "handler.approxifer.policy.verify: pair computes each request twice, which "
             "policy.idempotent: false forbids"
         )
+    if not config.policy.idempotent and (mode == "coded" or shape.copies > 1):
+        raise ConfigError(
+            f"handler.approxifer.policy.idempotent: false: {config.code.name} sends each request "
+            f"to several workers ({mode}); use systematic ApproxIFER or uncoded"
+        )
+    if not config.policy.idempotent and "reconstruct" in config.policy.on_late:
+        raise ConfigError(
+            "handler.approxifer.policy.idempotent: false: parity and decode jobs preprocess each "
+            "request again; leave reconstruct out of policy.on_late"
+        )
     reconstruct, reason = _reconstruct(mode, config, report)
     policy = config.policy
     return {

@@ -135,6 +135,21 @@ def test_a_death_is_final_for_requests_that_must_not_run_twice(bench):
     assert "idempotent" in client.reply[1]
 
 
+def test_what_a_worker_was_sent_before_it_was_scaled_away_must_not_run_twice_either(bench):
+    b = bench(idempotent=False)
+    b.live("9000", "9001")
+    put_back, forgotten = b.offer(), b.offer()
+    b.router.returned(b.poll("9000"))
+    assert put_back.reply[0] == 500
+    assert "idempotent" in put_back.reply[1]
+    b.poll("9000")
+    b.advance(600)
+    b.live("9001")  # gone, and TorchServe never said so
+    assert forgotten.reply[0] == 500
+    assert "idempotent" in forgotten.reply[1]
+    assert b.poll("9001") is None
+
+
 def test_a_job_that_scale_down_puts_back_goes_to_the_next_worker_and_stays_exact(bench):
     b = bench()
     client = b.offer()

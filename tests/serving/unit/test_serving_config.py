@@ -196,6 +196,22 @@ def test_a_worker_refuses_plans_it_does_not_know(tmp_path, text):
 @pytest.mark.parametrize(
     ("section", "said"),
     [
+        ({"code": {"systematic": False}}, "several workers"),
+        ({"code": {"name": "replication"}}, "several workers"),
+        ({"policy": {"on_late": ["hedge", "reconstruct"]}}, "on_late"),
+    ],
+)
+def test_what_must_not_run_twice_goes_to_one_worker_only(section, said):
+    build_plan(config(**section), STAGED, None)
+    policy = {**section.get("policy", {}), "idempotent": False}
+    with pytest.raises(ConfigError, match=r"policy\.idempotent: false") as error:
+        build_plan(config(**{**section, "policy": policy}), STAGED, None)
+    assert said in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("section", "said"),
+    [
         (
             {
                 "policy": {"verify": "pair"},

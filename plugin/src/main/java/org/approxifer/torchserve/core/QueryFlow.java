@@ -178,7 +178,13 @@ final class QueryFlow implements Flow {
   @Override
   public void returned(Task task) {
     task.query.handOuts--;
-    if (!task.query.settled) {
+    if (!router.plan.idempotent) {
+      // TorchServe puts back what the worker was at work on, too: it may have run.
+      settlement.error(
+          task.query,
+          500,
+          "Worker left. The request is not sent again (handler.approxifer.policy.idempotent)");
+    } else if (!task.query.settled) {
       sendAgain(task.query, task);
     }
   }
