@@ -18,7 +18,6 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 import httpx
 import psutil
@@ -39,14 +38,11 @@ from approxifer_torchserve.bench.byzantine_cells import (
     policies,
     tally,
 )
-from approxifer_torchserve.bench.disturb import FaultFile
-from approxifer_torchserve.bench.load import Target, arrival_times, new_client
-from approxifer_torchserve.serving.cluster import Cluster, ClusterError
-from approxifer_torchserve.serving.launcher import TorchServe
-from approxifer_torchserve.serving.options import DEFAULT_VMARGS, ServerOptions
+from approxifer_torchserve.bench.load import arrival_times, new_client, send_at
+from approxifer_torchserve.bench.served import POLL_S, Served, State, idle
+from approxifer_torchserve.serving.cluster import ClusterError
 
 BODIES, BODY_BYTES = 256, 256
-POLL_S = 0.05
 
 
 class Lab:
@@ -69,16 +65,15 @@ class Lab:
         Raises:
             LaunchError: The server did not start.
         """
-        with self._stack as stack:
+        with ExitStack() as stack:
             work = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="approxifer-lies-")))
-            self.faults = FaultFile(work / "faults.json")
+            self.served = Served(work)
             sample = work / "sample.bin"
             sample.write_bytes(probe.body(BODIES, BODY_BYTES))
-            (work / "store").mkdir()
             code = {"name": "approxifer", "queries": self.size.workers - 1, "stragglers": 1}
             for name, policy in policies(self.size).items():
                 probe.archive_coded(
-                    work / "store", name,
+                    self.served.store, name,
                     approxifer={"code": code, "policy": {"deadline_ms": 5000, **policy}},
                     settings={
                         "responseTimeout": 10,
@@ -86,14 +81,8 @@ class Lab:
                     },
                     sample=sample if "probe_every_s" in policy else None,
                 )  # fmt: skip
-            options = ServerOptions(
-                environment=self.faults.environment, vmargs=f"{DEFAULT_VMARGS} -Xmx512m"
-            )
-            self.server = TorchServe(work / "store", options, run_dir=work / "run")
-            stack.callback(self.server.stop)
-            self.server.start()
-            self.cluster = Cluster(self.server.management, self.server.token())
-            stack.callback(self.cluster.close)
+            stack.enter_context(self.served)
+            self.faults, self.cluster = self.served.faults, self.served.cluster
             self._stack = stack.pop_all()
         return self
 
@@ -143,16 +132,13 @@ class Lab:
     ) -> tuple[list[tuple[int, bool]], dict[str, float | None], float]:
         found: dict[str, float | None] = dict.fromkeys(liars)
         times = arrival_times(self.size.rate, seconds, self._cells)
-        tasks: list[asyncio.Task[tuple[int, bool]]] = []
-        late = 0.0
-        async with new_client(self._target(policy)) as client:
+        target = self.served.target(policy)
+        async with new_client(target) as client:
             start = time.perf_counter()
             watcher = asyncio.create_task(self._watch(client, policy, found, start))
-            for number, at in enumerate(times):
-                await asyncio.sleep(max(0.0, start + at - time.perf_counter()))
-                late = max(late, time.perf_counter() - start - at)
-                tasks.append(asyncio.create_task(self._ask(client, policy, number % BODIES)))
-            answers = await asyncio.gather(*tasks)
+            answers, late = await send_at(
+                times, lambda number, _: self._ask(client, target.url, number % BODIES)
+            )
             watcher.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await watcher
@@ -163,53 +149,34 @@ class Lab:
     ) -> None:
         while found and None in found.values():
             with contextlib.suppress(httpx.HTTPError):
-                reply = await client.get(f"{self.server.inference}/coded/{policy}")
+                reply = await client.get(f"{self.served.server.inference}/coded/{policy}")
                 workers = reply.json()["models"][0]["workers"]
                 for name in found:
                     if found[name] is None and in_quarantine(workers[name]):
                         found[name] = time.perf_counter() - start
             await asyncio.sleep(POLL_S)
 
-    async def _ask(self, client: httpx.AsyncClient, policy: str, number: int) -> tuple[int, bool]:
+    async def _ask(self, client: httpx.AsyncClient, url: str, number: int) -> tuple[int, bool]:
         try:
-            url = self._target(policy).url
             reply = await asyncio.wait_for(client.post(url, content=self.bodies[number]), 7)
         except (httpx.HTTPError, asyncio.TimeoutError):
             return 0, False
         wrong = reply.status_code == 200 and is_wrong(reply.content, self.right[number])
         return reply.status_code, wrong
 
-    def _target(self, policy: str) -> Target:
-        url = f"{self.server.inference}/predictions/{policy}"
-        return Target(policy, url, self.server.token("inference"))
+    def _quiet(self, policy: str) -> State:
+        start = time.monotonic()
 
-    def _state(self, policy: str) -> dict[str, Any]:
-        reply = httpx.get(
-            f"{self.server.inference}/coded/{policy}",
-            headers=self._target(policy).headers,
-            timeout=10,
-        )
-        state: dict[str, Any] = reply.json()["models"][0]
-        return state
-
-    def _quiet(self, policy: str, seconds: float = 10.0) -> dict[str, Any]:
-        """Return the model's state once nothing is in flight, or as it is after some seconds."""
-        end = time.monotonic() + seconds
-        while True:
-            state = self._state(policy)
+        def well(state: State) -> bool:
             # Probes go on for ever; a request and its check are over within the time.
-            if state["in_flight"] == 0 and (
-                state["outstanding_jobs"] == 0 or time.monotonic() > end - seconds + 1
-            ):
-                return state
-            if time.monotonic() > end:
-                return state
-            time.sleep(POLL_S)
+            return state["in_flight"] == 0 and (idle(state) or time.monotonic() > start + 1)
 
-    def _heal(self, policy: str, before: Mapping[str, Any], liars: Mapping[str, int]) -> None:
+        return self.served.once(policy, well, 10)
+
+    def _heal(self, policy: str, before: State, liars: Mapping[str, int]) -> None:
         """Give all workers a clean account: those ever judged wrong are restarted, readmitted."""
 
-        def judged(state: Mapping[str, Any]) -> set[str]:
+        def judged(state: State) -> set[str]:
             return {
                 name
                 for name, one in state["workers"].items()
@@ -218,7 +185,7 @@ class Lab:
             }
 
         end = time.monotonic() + 60
-        state = self._state(policy)
+        state = self.served.state(policy)
         for name in judged(state):
             if not in_quarantine(state["workers"][name]):
                 # Readmission forgets what an account says; only the quarantined are readmitted.
@@ -226,7 +193,7 @@ class Lab:
         while True:
             model = self.cluster.describe(policy)[0]
             lying = {one.id for one in model.workers if liars.get(one.id) == one.pid}
-            state = self._state(policy)
+            state = self.served.state(policy)
             away = {name for name, one in state["workers"].items() if in_quarantine(one)}
             alive = all(psutil.pid_exists(one.pid) for one in model.workers)
             if model.ready == self.size.workers and alive and not away & lying:

@@ -16,19 +16,16 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import httpx
 
 from approxifer_torchserve.bench import probe
-from approxifer_torchserve.bench.chaos_faults import Chaos, Event, ManyFaults, Schedule
-from approxifer_torchserve.bench.load import OUTCOME_HEADER, Target, arrival_times, new_client
+from approxifer_torchserve.bench.chaos_faults import Chaos, Event, Schedule
+from approxifer_torchserve.bench.load import OUTCOME_HEADER, arrival_times, new_client, send_at
 from approxifer_torchserve.bench.report import quantile
+from approxifer_torchserve.bench.served import Served, State, idle
 from approxifer_torchserve.bench.sheet import Check
-from approxifer_torchserve.serving.cluster import Cluster
-from approxifer_torchserve.serving.launcher import TorchServe
-from approxifer_torchserve.serving.options import DEFAULT_VMARGS, ServerOptions
 
 MODEL = "chaos"
 GRACE_S = 1.0
@@ -99,7 +96,7 @@ class Run:
     attempts: tuple[Attempt, ...]
     events: tuple[Event, ...]
     late_sending_s: float
-    after: dict[str, Any] = field(default_factory=dict)
+    after: State = field(default_factory=dict)
 
     @property
     def lost(self) -> list[Attempt]:
@@ -214,45 +211,26 @@ class Lab:
             ClusterError: Workers did not come up.
         """
         size = self.size
-        with self._stack as stack:
-            work = Path(
-                stack.enter_context(tempfile.TemporaryDirectory(prefix="approxifer-chaos-"))
-            )
-            self.faults = ManyFaults(work / "faults.json")
+        with ExitStack() as stack:
+            work = stack.enter_context(tempfile.TemporaryDirectory(prefix="approxifer-chaos-"))
+            self.served = Served(Path(work))
             policy = {
                 "deadline_ms": size.deadline_ms,
                 "on_late": ["hedge", "reconstruct"] if size.reconstruct else ["hedge"],
                 "min_degraded_accuracy": 0,
             }
             code = {"name": "approxifer", "queries": size.queries, "stragglers": size.stragglers}
-            (work / "store").mkdir()
             probe.archive_coded(
-                work / "store", MODEL, approxifer={"code": code, "policy": policy},
+                self.served.store, MODEL, approxifer={"code": code, "policy": policy},
                 settings={"responseTimeout": 10},
             )  # fmt: skip
-            options = ServerOptions(
-                environment=self.faults.environment, vmargs=f"{DEFAULT_VMARGS} -Xmx512m"
-            )
-            self.server = TorchServe(work / "store", options, run_dir=work / "run")
-            stack.callback(self.server.stop)
-            self.server.start()
-            self.cluster = Cluster(self.server.management, self.server.token())
-            stack.callback(self.cluster.close)
-            self.cluster.register(f"{MODEL}.mar", name=MODEL, workers=size.workers)
-            self.target = Target(
-                "coded",
-                f"{self.server.inference}/predictions/{MODEL}",
-                self.server.token("inference"),
-            )
+            stack.enter_context(self.served)
+            self.served.cluster.register(f"{MODEL}.mar", name=MODEL, workers=size.workers)
+            self.target = self.served.target(MODEL)
             self._stack = stack.pop_all()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *unused: object) -> None:
         """Stop the server."""
         self._stack.close()
 
@@ -264,27 +242,22 @@ class Lab:
             seconds: How long.
             seed: Of the load and of the faults.
         """
-        chaos = Chaos(
-            self.server, self.cluster, MODEL, self.faults,
-            self.size.workers, self.size.stragglers, schedule, seed,
-        )  # fmt: skip
+        chaos = Chaos(self.served, MODEL, self.size.workers, self.size.stragglers, schedule, seed)
         attempts, late = asyncio.run(self._run(chaos, seconds, seed))
-        after = self._quiet()
+        after = self.served.once(MODEL, self._well, 30)
         return Run(schedule, seconds, self.size, tuple(attempts), tuple(chaos.events), late, after)
 
     async def _run(self, chaos: Chaos, seconds: float, seed: int) -> tuple[list[Attempt], float]:
         faults = asyncio.create_task(chaos.run(seconds))
         times = arrival_times(self.size.rate, seconds, seed)
-        tasks: list[asyncio.Task[Attempt]] = []
-        late = 0.0
+        start = time.perf_counter()
+
+        async def ask(number: int, due: float) -> Attempt:
+            content = probe.body(seed * 1_000_000 + number, self.size.body_bytes)
+            return await self._ask(client, content, start)
+
         async with new_client(self.target, connections=2000) as client:
-            start = time.perf_counter()
-            for number, at in enumerate(times):
-                await asyncio.sleep(max(0.0, start + at - time.perf_counter()))
-                late = max(late, time.perf_counter() - start - at)
-                content = probe.body(seed * 1_000_000 + number, self.size.body_bytes)
-                tasks.append(asyncio.create_task(self._ask(client, content, start)))
-            attempts = await asyncio.gather(*tasks)
+            attempts, late = await send_at(times, ask)
         await faults
         return attempts, late
 
@@ -304,20 +277,8 @@ class Lab:
             detail = f"{type(error).__name__}: {error}"
         return Attempt(sent - start, time.perf_counter() - sent, status, outcome, wrong, detail)
 
-    def _quiet(self, seconds: float = 30.0) -> dict[str, Any]:
-        """Return the model's state once nothing is in flight, or as it is after some seconds."""
-        end = time.monotonic() + seconds
-        while True:
-            reply = httpx.get(
-                f"{self.server.inference}/coded/{MODEL}", headers=self.target.headers, timeout=10
-            )
-            state: dict[str, Any] = reply.json()["models"][0]
-            idle = state["in_flight"] == state["outstanding_jobs"] == 0
-            if idle and state["live_workers"] == self.size.workers:
-                return state
-            if time.monotonic() > end:
-                return state
-            time.sleep(0.2)
+    def _well(self, state: State) -> bool:
+        return idle(state) and state["live_workers"] == self.size.workers
 
 
 def _message(reply: httpx.Response) -> str:

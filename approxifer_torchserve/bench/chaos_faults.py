@@ -15,9 +15,9 @@ from typing import Literal
 
 import psutil
 
-from approxifer_torchserve.bench.disturb import FaultFile
-from approxifer_torchserve.serving.cluster import Cluster, ClusterError
-from approxifer_torchserve.serving.launcher import TorchServe, is_worker
+from approxifer_torchserve.bench.served import Served
+from approxifer_torchserve.serving.cluster import ClusterError
+from approxifer_torchserve.serving.launcher import is_worker
 
 Schedule = Literal["A", "B"]
 KINDS = ("kill", "freeze", "slow", "garbage")
@@ -46,37 +46,12 @@ class Event:
     end_s: float | None = None
 
 
-class ManyFaults(FaultFile):
-    """A fault file with an entry for each of several workers."""
-
-    def __init__(self, *args: object) -> None:
-        self._entries: dict[str, dict[str, float]] = {}
-        super().__init__(*args)  # type: ignore[arg-type]
-
-    def put(self, pid: int, **fault: float) -> None:
-        """Give one worker a fault, beside the others'."""
-        self._entries[str(pid)] = fault
-        self._write(self._entries)
-
-    def everyone(self, **fault: float) -> None:
-        """Give all workers one fault instead of what they had."""
-        self._entries = {"*": fault}
-        self._write(self._entries)
-
-    def drop(self, pid: int) -> None:
-        """Take one worker's fault away."""
-        self._entries.pop(str(pid), None)
-        self._write(self._entries)
-
-
 class Chaos:
     """Brings faults about while a run lasts.
 
     Args:
-        server: Its JVM must be the workers' parent.
-        cluster: Its Management API.
+        served: The server; its JVM must be the workers' parent.
         model: The model under load.
-        faults: The server's fault file.
         workers: How many workers the model has when all are well.
         stragglers: S, the most workers under a fault in schedule A.
         schedule: "A" or "B".
@@ -85,19 +60,15 @@ class Chaos:
 
     def __init__(
         self,
-        server: TorchServe,
-        cluster: Cluster,
+        served: Served,
         model: str,
-        faults: ManyFaults,
         workers: int,
         stragglers: int,
         schedule: Schedule,
         seed: int,
     ) -> None:
-        self.server = server
-        self.cluster = cluster
+        self.server, self.cluster, self.faults = served.server, served.cluster, served.faults
         self.model = model
-        self.faults = faults
         self.workers = workers
         self.limit = stragglers if schedule == "A" else workers
         self.schedule = schedule

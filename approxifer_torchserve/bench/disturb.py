@@ -14,6 +14,8 @@ from approxifer_torchserve.faults import VARIABLE
 from approxifer_torchserve.serving.cluster import Cluster
 from approxifer_torchserve.serving.launcher import TorchServe, is_worker
 
+Faults = Mapping[str, Mapping[str, float | str]]
+
 
 class FaultFile:
     """The file that workers with faults allowed read before each batch.
@@ -31,22 +33,24 @@ class FaultFile:
         """What to start the server with."""
         return {VARIABLE: str(self.path)}
 
-    def delay(self, pid: int, seconds: float) -> None:
-        """Make one worker sleep before each batch."""
-        self._write({str(pid): {"delay_s": seconds}})
+    def put(self, pid: int, **fault: float | str) -> None:
+        """Give one worker a fault, beside the others'."""
+        self.put_all({**self._faults, str(pid): fault})
+
+    def drop(self, pid: int) -> None:
+        """Take one worker's fault away."""
+        self.put_all({key: fault for key, fault in self._faults.items() if key != str(pid)})
 
     def clear(self) -> None:
         """Make all workers well."""
-        self._write({})
+        self.put_all({})
 
-    def put_all(self, faults: Mapping[str, Mapping[str, float | str]]) -> None:
+    def put_all(self, faults: Faults) -> None:
         """Replace all faults; process id, or ``*`` for all others, to the keys of a `Fault`."""
-        self._write(faults)
-
-    def _write(self, faults: Mapping[str, Mapping[str, float | str]]) -> None:
+        self._faults = dict(faults)
         # In one step: a worker may read at any moment.
         half = self.path.with_suffix(".part")
-        half.write_text(json.dumps(faults))
+        half.write_text(json.dumps(self._faults))
         half.replace(self.path)
 
 
@@ -111,7 +115,7 @@ class Victims:
         pids = [process.pid for process in ready]
         if self._slow is None or self._slow not in pids:
             self._slow = busiest(ready).pid
-        self.faults.delay(self._slow, seconds)
+        self.faults.put_all({str(self._slow): {"delay_s": seconds}})
 
     async def kill_one(self, after_s: float) -> None:
         """Kill one ready worker with SIGKILL, some seconds into the slice.

@@ -18,15 +18,12 @@ from typing import Any
 import matplotlib
 
 from approxifer_torchserve.bench import probe
-from approxifer_torchserve.bench.chaos_faults import ManyFaults
 from approxifer_torchserve.bench.disturb import Victims
-from approxifer_torchserve.bench.load import Record, Target
+from approxifer_torchserve.bench.load import Record
 from approxifer_torchserve.bench.report import Summary, summarise
 from approxifer_torchserve.bench.schedule import Phase, by_server, run_phase
+from approxifer_torchserve.bench.served import Served
 from approxifer_torchserve.bench.sheet import Check, Sheet, Table
-from approxifer_torchserve.serving.cluster import Cluster
-from approxifer_torchserve.serving.launcher import TorchServe
-from approxifer_torchserve.serving.options import DEFAULT_VMARGS, ServerOptions
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
@@ -105,13 +102,10 @@ def competitors(queries: int) -> tuple[Competitor, ...]:
 class Entrant:
     """A competitor that runs, and the worker of it that is made slow."""
 
-    def __init__(
-        self, competitor: Competitor, server: TorchServe, cluster: Cluster, faults: ManyFaults
-    ) -> None:
-        url = f"{server.inference}/predictions/{competitor.model}"
-        self.target = Target(competitor.name, url, server.token("inference"))
-        self.faults = faults
-        self.victims = Victims(server, cluster, competitor.model, faults)
+    def __init__(self, competitor: Competitor, served: Served) -> None:
+        self.target = served.target(competitor.model, competitor.name)
+        self.faults = served.faults
+        self.victims = Victims(served.server, served.cluster, competitor.model, served.faults)
 
     async def slow(self) -> None:
         """Make one worker a second late at every job."""
@@ -119,7 +113,7 @@ class Entrant:
 
     async def rarely_slow(self) -> None:
         """Make any job a second late with a small probability."""
-        self.faults.everyone(delay_s=SLOW_S, probability=RARE)
+        self.faults.put_all({"*": {"delay_s": SLOW_S, "probability": RARE}})
 
     async def well(self) -> None:
         """Make all workers well."""
@@ -173,17 +167,7 @@ def run_latency(out: Path, size: Size | None = None, seed: int = 0, say: Say = p
 def _start(stack: ExitStack, work: Path, size: Size, say: Say) -> list[Entrant]:
     entrants = []
     for plugin in (False, True):
-        store = work / f"store-{plugin}"
-        store.mkdir()
-        faults = ManyFaults(work / f"faults-{plugin}.json")
-        options = ServerOptions(
-            plugin=plugin, environment=faults.environment, vmargs=f"{DEFAULT_VMARGS} -Xmx512m"
-        )
-        server = TorchServe(store, options, run_dir=work / f"run-{plugin}")
-        stack.callback(server.stop)
-        server.start()
-        cluster = Cluster(server.management, server.token())
-        stack.callback(cluster.close)
+        served = stack.enter_context(Served(work / f"plugin-{plugin}", plugin=plugin))
         for one in competitors(size.queries):
             if one.plugin == plugin:
                 say(f"{one.name}: {one.workers} workers")
@@ -191,9 +175,11 @@ def _start(stack: ExitStack, work: Path, size: Size, say: Say) -> list[Entrant]:
                     "minWorkers": one.workers, "maxWorkers": one.workers, "batchSize": 1,
                     "handler": {"bench": {"service_ms": size.service_ms}},
                 }  # fmt: skip
-                probe.archive_coded(store, one.model, approxifer=one.approxifer, settings=settings)
-                cluster.register(f"{one.model}.mar", name=one.model, workers=one.workers)
-                entrants.append(Entrant(one, server, cluster, faults))
+                probe.archive_coded(
+                    served.store, one.model, approxifer=one.approxifer, settings=settings
+                )
+                served.cluster.register(f"{one.model}.mar", name=one.model, workers=one.workers)
+                entrants.append(Entrant(one, served))
     return entrants
 
 

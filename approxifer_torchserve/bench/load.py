@@ -9,13 +9,15 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, replace
+from typing import Any, TypeVar
 
 import httpx
 from httpx import AsyncClient
 
 OUTCOME_HEADER = "x-approxifer-outcome"
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -114,6 +116,28 @@ class Target:
         return {"Authorization": f"Bearer {self.token}"} if self.token else {}
 
 
+async def send_at(
+    times: Sequence[float], send: Callable[[int, float], Coroutine[Any, Any, T]]
+) -> tuple[list[T], float]:
+    """Start a request at each of given times, however late earlier answers are.
+
+    Args:
+        times: When each is due, in seconds from now, increasing.
+        send: Called with its number and the ``time.perf_counter()`` at which it is due.
+
+    Returns:
+        What came of each, and the longest that one was started after it was due: this process's own
+        fault, in seconds.
+    """
+    tasks: list[asyncio.Task[T]] = []
+    start, late = time.perf_counter(), 0.0
+    for number, at in enumerate(times):
+        await asyncio.sleep(max(0.0, start + at - time.perf_counter()))
+        late = max(late, time.perf_counter() - start - at)
+        tasks.append(asyncio.create_task(send(number, start + at)))
+    return list(await asyncio.gather(*tasks)), late
+
+
 def new_client(target: Target, connections: int = 256, timeout_s: float = 30.0) -> AsyncClient:
     """Return a pooled client; one per slice, opened in the loop that uses it."""
     limits = httpx.Limits(max_connections=connections, max_keepalive_connections=connections)
@@ -161,15 +185,11 @@ async def open_loop(
     """
     draw = random.Random(seed + 1)
     times = arrival_times(rate, seconds, seed)
-    tasks: list[asyncio.Task[Record]] = []
+    sent = [draw.choice(samples) for _ in times]
     async with new_client(target) as client:
-        start = time.perf_counter()
-        for at in times:
-            await asyncio.sleep(max(0.0, start + at - time.perf_counter()))
-            tasks.append(
-                asyncio.create_task(send(client, target.url, draw.choice(samples), start + at))
-            )
-        records = await asyncio.gather(*tasks)
+        records, _ = await send_at(
+            times, lambda number, due: send(client, target.url, sent[number], due)
+        )
     return [replace(record, due_s=at) for at, record in zip(times, records, strict=True)]
 
 

@@ -13,19 +13,14 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
-import httpx
 import matplotlib
 
 from approxifer_torchserve.bench import probe
-from approxifer_torchserve.bench.load import Target
 from approxifer_torchserve.bench.saturate import Burst, Saturator, compare
+from approxifer_torchserve.bench.served import Served, State
 from approxifer_torchserve.bench.sheet import Check, Sheet, Table
 from approxifer_torchserve.bench.soak_probe import Reading, Watcher, heap_after_collections
-from approxifer_torchserve.serving.cluster import Cluster
-from approxifer_torchserve.serving.launcher import TorchServe
-from approxifer_torchserve.serving.options import DEFAULT_VMARGS, ServerOptions
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
@@ -142,27 +137,22 @@ def run_soak(out: Path, size: Size | None = None, say: Say = print) -> Sheet:
         work = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="approxifer-soak-")))
         log = work / "gc.log"
         code = {"name": "approxifer", "queries": size.workers - 1, "stragglers": 1}
-        (work / "store").mkdir()
-        probe.archive_coded(work / "store", "soak", approxifer={"code": code})
         # With the whole heap resident from the start, what resident size grows by is outside of it.
         heap = f"-Xms{size.heap_mb}m -Xmx{size.heap_mb}m -XX:+AlwaysPreTouch"
-        options = ServerOptions(vmargs=f"{DEFAULT_VMARGS} {heap} -Xlog:gc:file={log}::filecount=0")
-        server = TorchServe(work / "store", options, run_dir=work / "run")
-        stack.callback(server.stop)
+        served = Served(work / "server", vmargs=f"{heap} -Xlog:gc:file={log}::filecount=0")
+        probe.archive_coded(served.store, "soak", approxifer={"code": code})
         say(f"start a server with {size.workers} workers")
-        server.start()
-        with Cluster(server.management, server.token()) as cluster:
-            cluster.register("soak.mar", name="soak", workers=size.workers)
-        target = Target("coded", f"{server.inference}/predictions/soak", server.token("inference"))
+        stack.enter_context(served)
+        served.cluster.register("soak.mar", name="soak", workers=size.workers)
         bodies = [probe.body(number, size.body_bytes) for number in range(BODIES)]
         check = compare([probe.right_answer(content) for content in bodies])
-        load = Saturator(target, bodies, size.clients, check)
+        load = Saturator(served.target("soak"), bodies, size.clients, check)
         total = size.warm_up + size.requests
         say(f"{total:,} requests from {size.clients} clients, the first {size.warm_up:,} warm up")
-        assert server.pid is not None
-        with Watcher(server.pid, lambda: load.burst.answered) as watcher:
+        assert served.server.pid is not None
+        with Watcher(served.server.pid, lambda: load.burst.answered) as watcher:
             burst = load.run(HOURS, requests=total)
-        state = httpx.get(f"{server.inference}/coded/soak", headers=target.headers).json()
+        state = served.state("soak")
         collections = heap_after_collections(log)
     sheet = _sheet(out, size, watcher.readings, collections, burst, state, load_average)
     sheet.write(out)
@@ -187,7 +177,7 @@ def _heap_by_requests(
 
 def _sheet(
     out: Path, size: Size, readings: Sequence[Reading],
-    collections: Sequence[tuple[float, float]], burst: Burst, state: dict[str, Any],
+    collections: Sequence[tuple[float, float]], burst: Burst, model: State,
     load_average: float,
 ) -> Sheet:  # fmt: skip
     requests = [float(reading.requests) for reading in readings]
@@ -199,7 +189,6 @@ def _sheet(
     }
     found = [growth(name, *both, warm_up=size.warm_up) for name, both in readings_of.items()]
     _plot(out / "memory.png", readings, heap)
-    model = state["models"][0]
     left = {key: model[key] for key in ("in_flight", "outstanding_jobs")}
     checks = [Check(f"{one.name} flat", one.flat, one.verdict) for one in found]
     checks.append(

@@ -20,6 +20,7 @@ from approxifer_torchserve.bench.load import (
     arrival_times,
     closed_loop,
     open_loop,
+    send_at,
 )
 from approxifer_torchserve.bench.report import PhaseResult, median_ratio, quantile, summarise
 from approxifer_torchserve.bench.schedule import Phase, run_phase
@@ -203,8 +204,24 @@ def test_fault_file_is_what_workers_read(tmp_path):
     slept = []
     worker = WorkerFaults(faults.environment, pid=42, sleep=slept.append)
     worker.apply()
-    faults.delay(42, 1.0)
+    faults.put(42, delay_s=1.0)
+    faults.put(43, delay_s=9.0)
+    faults.drop(43)
     worker.apply()
     faults.clear()
     worker.apply()
     assert slept == [1.0]
+
+
+def test_a_sender_that_is_held_up_says_so():
+    async def send(number, due):
+        if number == 0:
+            time.sleep(0.2)  # what a busy process does: nothing else of it runs
+        return number, due
+
+    start = time.perf_counter()
+    results, late = asyncio.run(send_at([0.0, 0.01, 0.02], send))
+    assert [number for number, _ in results] == [0, 1, 2]
+    assert [due - results[0][1] for _, due in results] == pytest.approx([0.0, 0.01, 0.02])
+    assert results[0][1] >= start
+    assert 0.15 < late < 1
