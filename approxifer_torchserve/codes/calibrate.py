@@ -227,7 +227,7 @@ def calibrate(
     """Fit a locator to a model on unlabelled queries.
 
     Args:
-        code: A code with ``byzantine`` > 0.
+        code: A code that locates; with ``byzantine=0`` the locator is for ``doubt``.
         model: From coded queries ``[n, *q]`` to predictions, leaves ``[n, *p]``.
         queries: Leaves ``[n, *q]``; some hundreds at least, like those to be served.
         groups: Groups to run through the model, N+1 coded queries each; a quarter of them sets
@@ -243,7 +243,7 @@ def calibrate(
         The code with the locator.
 
     Raises:
-        ValueError: There are too few queries or groups, or the code has ``byzantine=0``.
+        ValueError: There are too few queries or groups.
 
     Example:
         >>> from approxifer_torchserve.codes import make_code
@@ -253,8 +253,6 @@ def calibrate(
         >>> code.locator.kind
         'network'
     """
-    if code.byzantine < 1:
-        raise ValueError("byzantine must be at least 1 to locate wrong answers, got 0")
     generator = torch.Generator().manual_seed(seed)
     total = pytree.tree_leaves(queries)[0].shape[0]
     order = torch.randperm(total, generator=generator)

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from approxifer_torchserve.codes.linear import LinearCode
-from approxifer_torchserve.codes.pytree import Flat
+from approxifer_torchserve.codes.pytree import Flat, PyTree
 
 FEATURES = 4096
 """Of longer answers this many elements, evenly spread, are looked at."""
@@ -212,6 +212,39 @@ class LocatingCode(LinearCode):
     @abstractmethod
     def default_locator(self) -> Locator:
         """Make the locator for a code that was not calibrated."""
+
+    def doubt(self, predictions: PyTree, available: Tensor, *, batch_dims: int = 0) -> Tensor:
+        """Tell which answers do not fit the others, whatever ``byzantine`` is.
+
+        Detection, not location: nothing is taken away and looked at again. If any answer is named,
+        one of the group is probably wrong, but with a single spare answer not always that one.
+
+        Args:
+            predictions: Leaves ``[*batch, N+1, *p]``.
+            available: bool ``[*batch, N+1]`` or ``[N+1]``.
+            batch_dims: Number of axes before the N+1 axis.
+
+        Returns:
+            bool ``[*batch, N+1]`` on the device of ``available``: NaN, Inf, and scores above the
+            locator's threshold; without a locator, answers far outside the others.
+
+        Raises:
+            TypeError: A leaf or ``available`` is not a tensor of a fitting dtype.
+            ValueError: A shape does not fit.
+        """
+        # Here, because locators are built on this module.
+        from approxifer_torchserve.codes.locator_outlier import OutlierLocator
+
+        flat, mask = self._check(predictions, available, batch_dims)
+        broken = mask & ~_finite(flat.leaves)
+        kept = mask & ~broken
+        locator = OutlierLocator() if self.locator is None else self.locator
+        limits = torch.tensor(locator.thresholds, dtype=torch.float64)
+        missing = (~kept).sum(dim=1, keepdim=True).clamp(max=len(limits) - 1)
+        with torch.no_grad():
+            answers = torch.where(kept[..., None], answer_matrix(flat.leaves), 0.0)
+            wrong = broken | (kept & (locator.scores(answers, kept).double() > limits[missing]))
+        return wrong.reshape(*flat.batch_shape, self.num_workers).to(available.device)
 
     def _locate(self, predictions: Flat, available: Tensor) -> Tensor:
         answers = answer_matrix(predictions.leaves)

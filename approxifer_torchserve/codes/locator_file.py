@@ -11,6 +11,7 @@ from safetensors.torch import save_file
 from approxifer_torchserve.codes.locator import Locator
 from approxifer_torchserve.codes.locator_gaussian import GaussianLocator
 from approxifer_torchserve.codes.locator_network import NetworkLocator
+from approxifer_torchserve.codes.locator_outlier import OutlierLocator
 from approxifer_torchserve.codes.locator_rational import RationalLocator
 from approxifer_torchserve.codes.locator_residual import ResidualLocator
 
@@ -18,7 +19,13 @@ HEADER = "approxifer_locator"
 FORMAT = 1
 _KINDS: dict[str, type[Locator]] = {
     locator.kind: locator
-    for locator in (GaussianLocator, NetworkLocator, RationalLocator, ResidualLocator)
+    for locator in (
+        GaussianLocator,
+        NetworkLocator,
+        OutlierLocator,
+        RationalLocator,
+        ResidualLocator,
+    )
 }
 
 
