@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -62,6 +63,10 @@ def run(
         int | None, typer.Option("--stragglers", "-s", min=0, help="S: answers that may miss [1].",
                                  rich_help_panel=CODE)
     ] = None,
+    byzantine: Annotated[
+        int | None, typer.Option("--byzantine", "-e", min=0, help="E: answers that may be wrong "
+                                 "[0].", rich_help_panel=CODE)
+    ] = None,
     code: Annotated[
         str | None, typer.Option(help="A code by name: see approxifer codes [approxifer].",
                                  rich_help_panel=CODE)
@@ -79,6 +84,11 @@ def run(
     ] = False,
     report: Annotated[
         Path | None, typer.Option(help="Accuracy report that may allow reconstruction.",
+                                  rich_help_panel=CODE)
+    ] = None,
+    locator: Annotated[
+        Path | None, typer.Option(help="A locator that approxifer calibrate fitted to this model "
+                                  "and code, for --byzantine or verify=parity.",
                                   rich_help_panel=CODE)
     ] = None,
     sample: Annotated[
@@ -123,6 +133,10 @@ def run(
     With classic ApproxIFER instead of the systematic one:
 
       approxifer archive --mar resnet.mar --option systematic=false --option nodes=authors
+
+    With a check against workers that lie, by a locator fitted to this model:
+
+      approxifer archive --mar resnet.mar --policy verify=parity --locator locator.safetensors
     """
     if (mar is None) == (model_name is None or handler is None):
         raise typer.BadParameter(
@@ -138,7 +152,8 @@ def run(
     if output is not None and output.exists() and not force:
         raise fail(f"{output} is there already; --force replaces it")
     chosen = {
-        "name": code, "queries": queries, "stragglers": stragglers, **_pairs(option, "--option")
+        "name": code, "queries": queries, "stragglers": stragglers, "byzantine": byzantine,
+        **_pairs(option, "--option"),
     }  # fmt: skip
     settings: dict[str, Any] = {
         "code": {key: value for key, value in chosen.items() if value is not None},
@@ -175,6 +190,7 @@ def run(
                 version=version,
                 approxifer=settings,
                 report=report,
+                locator=locator,
                 sample=sample,
                 archive_format=archive_format,
                 force=force,
@@ -208,6 +224,23 @@ def _moved(result: ArchiveReport, output: Path) -> ArchiveReport:
     return result.model_copy(update={"path": output, "register_command": command})
 
 
+def describe_check(plan: Mapping[str, Any]) -> str:
+    """Say how a plan's answers are verified, for a reader."""
+    if not plan["enabled"]:
+        return "none: served plainly"
+    what = {
+        "none": "none: a wrong answer is not noticed, but for probes",
+        "pair": "pair: two workers compute each query, a third decides",
+        "vote": f"vote: {plan['copies']} workers compute each query, {plan['agree']} must agree",
+        "screen": "screen: the answers of a group are compared with its parities",
+        "locate": "locate: decoding leaves out answers that do not fit",
+    }[plan["check"]]
+    if plan["check"] not in ("screen", "locate"):
+        return what
+    fitted = plan["worker"].get("locator") is not None
+    return f"{what}, by {'a fitted locator' if fitted else 'the default: gross faults only'}"
+
+
 def show(result: ArchiveReport) -> None:
     """Print what was made and how to use it."""
     plan = result.plan
@@ -221,6 +254,7 @@ def show(result: ArchiveReport) -> None:
     reconstructs = plan["policy"]["reconstruct"]
     why = plan["policy"].get("reconstruct_reason")
     table.add_row("reconstruct", "yes" if reconstructs else f"no: {why}")
+    table.add_row("check", describe_check(plan))
     for key, value in result.capability.model_dump().items():
         if isinstance(value, (list, tuple)) and value:
             table.add_row(key, "; ".join(map(str, value)))

@@ -21,6 +21,12 @@ from pydantic import BaseModel
 from approxifer_torchserve.serving import staging
 from approxifer_torchserve.serving.capability import Capability, handler_file, inspect_handler
 from approxifer_torchserve.serving.config import ConfigError, load_config
+from approxifer_torchserve.serving.locator import (
+    UNCALIBRATED,
+    keep_free,
+    put_locator,
+    remove_locator,
+)
 from approxifer_torchserve.serving.plan import PLAN_FILE, build_plan, load_report
 from approxifer_torchserve.serving.probe import remove_probe, write_probe
 from approxifer_torchserve.serving.sample import SampleReport, content_type_of, run_sample
@@ -79,6 +85,7 @@ def wrap_archive(
     settings: Mapping[str, Any] | None = None,
     approxifer: Mapping[str, Any] | None = None,
     report: Path | None = None,
+    locator: Path | None = None,
     sample: Path | None = None,
     sample_content_type: str | None = None,
     archive_format: str = "default",
@@ -102,6 +109,8 @@ def wrap_archive(
         settings: Further top-level keys of ``model-config.yaml``, such as ``batchSize``.
         approxifer: Settings for ``handler.approxifer``, merged over the file's section by section.
         report: Accuracy report that may allow reconstruction.
+        locator: A locator of ``approxifer calibrate`` (``save_locator``) for this model and code;
+            None for the code's own, which finds gross faults only.
         sample: A request body to try the wrapped handler on, in a process of its own.
         sample_content_type: Its content type; None to go by the file's name.
         archive_format: As torch-model-archiver's.
@@ -161,6 +170,8 @@ def wrap_archive(
         accuracy = None if report is None else load_report(Path(report))
         if report is not None:
             (folder / REPORT_FILE).write_bytes(Path(report).read_bytes())
+        if locator is not None:
+            keep_free(folder)
         (folder / ENTRY_FILE).write_bytes(_entry_file().read_bytes())
 
         def write(found: Capability) -> tuple[dict[str, Any], list[str]]:
@@ -169,6 +180,10 @@ def wrap_archive(
             yaml_, warnings = _defaults(merged, config.enabled, workers, config.policy.deadline_ms)
             plan["worker"]["workers"] = int(yaml_.get("minWorkers", workers))
             plan["worker"]["unwrapped"] = {"configFile": model.get("configFile"), "yaml": user_yaml}
+            if locator is not None:
+                plan["worker"].update(put_locator(folder, Path(locator), plan))
+            elif plan["check"] in ("screen", "locate"):
+                warnings.append(UNCALIBRATED)
             (folder / PLAN_FILE).write_text(
                 json.dumps(plan, indent=1, default=str), encoding="utf-8"
             )
@@ -245,6 +260,7 @@ def _unwrap(folder: Path, manifest: dict[str, Any], rewrap: bool) -> None:
     plan_file.unlink()
     (folder / ENTRY_FILE).unlink(missing_ok=True)
     (folder / REPORT_FILE).unlink(missing_ok=True)
+    remove_locator(folder, worker)
     remove_probe(folder)
 
 

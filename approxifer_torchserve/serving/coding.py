@@ -8,11 +8,13 @@ from typing import Any
 
 import torch
 
-from approxifer_torchserve.codes import Code, make_code
+from approxifer_torchserve.codes import Code, LocatingCode
 from approxifer_torchserve.serving import trees, wire
 from approxifer_torchserve.serving.failures import Failure
 from approxifer_torchserve.serving.flow import ApartError, Mates, Request, StagedFlow
+from approxifer_torchserve.serving.locator import archived_code
 from approxifer_torchserve.serving.members import Job
+from approxifer_torchserve.serving.screening import ScreenError, Verdict, screen, stack_answers
 
 
 class CodingError(Exception):
@@ -37,9 +39,10 @@ class Coding:
     """
 
     def __init__(self, plan: Mapping[str, Any], flow: StagedFlow) -> None:
-        self.code: Code = make_code(**plan["code"])
+        self.code: Code = archived_code(plan)
         self.flow = flow
         self.systematic: list[int | None] = list(plan["systematic"])
+        self.screen_quorum: int | None = plan.get("screen_quorum")
 
     def encode(self, job: Job, members: Sequence[Request]) -> Encoded:
         """Makes the coded queries of a group.
@@ -90,13 +93,32 @@ class Coding:
         coded = self._encode([group[p % job.size] for p in range(self.code.queries)])
         return trees.part(coded, job.coded, job.coded + 1)
 
-    def decode(self, job: Job, blobs: Mapping[int, Any], members: Sequence[Request]) -> None:
+    def screen(self, job: Job, blobs: Mapping[int, Any]) -> Verdict:
+        """Tells whether the answers of a group fit together.
+
+        Raises:
+            CodingError: The plan asks for no screens, or the answers cannot be compared.
+        """
+        if self.screen_quorum is None or not isinstance(self.code, LocatingCode):
+            raise CodingError("this archive's plan asks for no screens")
+        try:
+            return screen(self.code, self.systematic, self.screen_quorum, job.size, blobs)
+        except ScreenError as error:
+            raise CodingError(str(error)) from None
+
+    def decode(
+        self, job: Job, blobs: Mapping[int, Any], members: Sequence[Request]
+    ) -> list[int] | None:
         """Answers members from the predictions that came; each ends with an answer or a failure.
+
+        Returns:
+            The coded queries whose answers were found wrong and left out; None where the code
+            does not look: ``byzantine`` is 0, or a screen has looked before.
 
         Raises:
             CodingError: The predictions are broken or do not recover what is asked for.
         """
-        decoded = self._decode(job, blobs)
+        decoded, wrong = self._decode(job, blobs)
         places = {
             id(request): member.index for member, request in zip(job.members, members, strict=True)
         }
@@ -112,8 +134,11 @@ class Coding:
             if len(request.rows) != 1:
                 request.fail(Failure(503, "a request of several queries cannot be reconstructed"))
         self.flow.finish([request for request in live if request.failure is None], output)
+        return wrong
 
-    def _decode(self, job: Job, blobs: Mapping[int, Any]) -> trees.Tree:
+    def _decode(self, job: Job, blobs: Mapping[int, Any]) -> tuple[trees.Tree, list[int] | None]:
+        if self.code.byzantine and not self.code.systematic:
+            return self._locate_and_decode(job, blobs)
         came: dict[int, trees.Tree] = {}
         for index, blob in blobs.items():
             try:
@@ -130,13 +155,26 @@ class Coding:
         nothing = trees.tree_map(torch.zeros_like, next(iter(came.values())))
         answers = trees.stack([came.get(i, nothing) for i in range(self.code.num_workers)])
         available = torch.tensor([i in came for i in range(self.code.num_workers)])
+        return self._recover(job, answers, available), None
+
+    def _locate_and_decode(
+        self, job: Job, blobs: Mapping[int, Any]
+    ) -> tuple[trees.Tree, list[int]]:
+        try:
+            answers, available = stack_answers(self.code.num_workers, blobs)
+        except ScreenError as error:
+            raise CodingError(str(error)) from None
         with torch.no_grad():
-            if self.code.byzantine:
-                available &= ~self.code.locate(answers, available)
+            wrong = self.code.locate(answers, available)
+        return self._recover(job, answers, available & ~wrong), wrong.nonzero().flatten().tolist()
+
+    def _recover(self, job: Job, answers: trees.Tree, available: torch.Tensor) -> trees.Tree:
+        with torch.no_grad():
             recoverable = self.code.recoverable(available)
             lost = [m.index for m in job.members if not bool(recoverable[m.index])]
             if lost:
-                raise CodingError(f"answers {sorted(came)} do not recover members {lost}")
+                used = available.nonzero().flatten().tolist()
+                raise CodingError(f"answers {used} do not recover members {lost}")
             try:
                 return self.code.decode(answers, available)
             except ValueError as error:

@@ -71,8 +71,9 @@ class PolicyConfig(BaseModel):
     max_extra_load: Annotated[float, Field(ge=0, le=1)] = 0.25
     min_degraded_accuracy: Annotated[float, Field(ge=0, le=1)] = 0.8
     idempotent: bool = True
-    verify: Literal["none", "pair"] = "none"
+    verify: Literal["none", "pair", "parity"] = "none"
     verify_wait: bool = True
+    on_wrong: Literal["reexecute", "reconstruct"] = "reexecute"
     probe_every_s: Annotated[float, Field(ge=0)] = 0
     quarantine: QuarantineConfig = QuarantineConfig()
     tolerance: ToleranceConfig = ToleranceConfig()

@@ -29,7 +29,7 @@ class Job(BaseModel):
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
-    kind: Literal["raw", "parity", "encode", "coded", "decode", "compare"]
+    kind: Literal["raw", "parity", "encode", "coded", "decode", "screen", "compare"]
     want: bool = False
     coded: int = Field(0, ge=0)
     size: int = Field(0, ge=0)
@@ -56,9 +56,9 @@ def parse_job(raw: Mapping[str, Any], num_workers: int, queries: int) -> Job:
         problem = error.errors()[0]
         place = ".".join(map(str, problem["loc"]))
         raise JobError(f"job.{place}: {problem['msg']}, got {problem['input']!r}") from None
+    if job.kind in ("parity", "encode", "decode", "screen") and not 1 <= job.size <= queries:
+        raise JobError(f"job.size: expected 1..{queries}, got {job.size}")
     if job.kind in ("parity", "encode", "decode"):
-        if not 1 <= job.size <= queries:
-            raise JobError(f"job.size: expected 1..{queries}, got {job.size}")
         indices = [member.index for member in job.members]
         if not indices or len(set(indices)) != len(indices) or max(indices) >= job.size:
             raise JobError(f"job.members: expected distinct indices below {job.size}: {indices}")

@@ -16,6 +16,7 @@ from approxifer_torchserve import __version__
 from approxifer_torchserve.codes import make_code
 from approxifer_torchserve.serving.capability import Capability
 from approxifer_torchserve.serving.config import ApproxiferConfig, CodeConfig, ConfigError
+from approxifer_torchserve.serving.verification import verification
 
 PLAN_FILE = "plan.json"
 FORMAT = 1
@@ -93,7 +94,8 @@ def build_plan(
         **config.code.options(),
     }
     try:
-        shape = make_code(**settings).plan()
+        code = make_code(**settings)
+        shape = code.plan()
         wanted = shape.num_workers
         mode, why = shape.mode, ""
         if mode in ("systematic", "coded") and not capability.codable:
@@ -102,24 +104,7 @@ def build_plan(
             mode = shape.mode
     except (TypeError, ValueError) as error:
         raise ConfigError(f"handler.approxifer.code: {error}") from error
-    if config.code.byzantine > 0 and config.enabled:
-        # The plugin settles a replicated query with its first answer, and no report says how
-        # well a code locates liars on this model: a promise that would not be kept.
-        raise ConfigError(
-            "handler.approxifer.code.byzantine: serving does not locate or outvote wrong answers "
-            f"by code yet, got {config.code.byzantine}; use policy.verify: pair, which answers "
-            "exactly, and policy.probe_every_s"
-        )
-    if config.policy.verify == "pair" and mode == "coded":
-        raise ConfigError(
-            "handler.approxifer.policy.verify: pair needs a code whose workers compute the queries "
-            "themselves (systematic, replication, uncoded); this code encodes all of them"
-        )
-    if config.policy.verify == "pair" and not config.policy.idempotent:
-        raise ConfigError(
-            "handler.approxifer.policy.verify: pair computes each request twice, which "
-            "policy.idempotent: false forbids"
-        )
+    checked = verification(config, code, mode, "; ".join(capability.reasons))
     if not config.policy.idempotent and (mode == "coded" or shape.copies > 1):
         raise ConfigError(
             f"handler.approxifer.policy.idempotent: false: {config.code.name} sends each request "
@@ -132,6 +117,13 @@ def build_plan(
         )
     reconstruct, reason = _reconstruct(mode, config, report)
     policy = config.policy
+    if policy.on_wrong == "reconstruct" and config.enabled:
+        fine, lacking = _accurate(config, report)
+        if not fine:
+            raise ConfigError(
+                f"handler.approxifer.policy.on_wrong: reconstruct needs a report that allows it "
+                f"({lacking}); give one by --report, or set policy.min_degraded_accuracy to 0"
+            )
     return {
         "format": FORMAT,
         "package": __version__,
@@ -143,6 +135,9 @@ def build_plan(
         "quorum": shape.quorum,
         "copies": shape.copies,
         "systematic": list(shape.systematic),
+        "check": checked.check,
+        "agree": checked.agree,
+        "screen_quorum": checked.screen_quorum,
         "policy": {
             "late_after_ms": policy.late_after_ms,
             "hedge": "hedge" in policy.on_late,
@@ -155,6 +150,7 @@ def build_plan(
             "idempotent": policy.idempotent,
             "verify": policy.verify,
             "verify_wait": policy.verify_wait,
+            "on_wrong": policy.on_wrong,
             "probe_every_s": policy.probe_every_s,
             "quarantine": policy.quarantine.model_dump(),
         },
@@ -178,6 +174,12 @@ def _reconstruct(
         return False, f"a {mode} model has nothing to reconstruct from"
     if "reconstruct" not in policy.on_late:
         return False, "handler.approxifer.policy.on_late does not list reconstruct"
+    return _accurate(config, report)
+
+
+def _accurate(config: ApproxiferConfig, report: AccuracyReport | None) -> tuple[bool, str]:
+    """Tells whether decoded answers are good enough for clients, and why."""
+    policy = config.policy
     if policy.min_degraded_accuracy == 0:
         return True, "handler.approxifer.policy.min_degraded_accuracy is 0: the user insists"
     if report is None:
@@ -194,7 +196,7 @@ def _reconstruct(
 
 
 def read_plan(model_dir: Path) -> Mapping[str, Any]:
-    """Reads ``plan.json`` of an unpacked archive.
+    """Reads ``plan.json`` of an unpacked archive; a locator's name in it becomes its path.
 
     Raises:
         ConfigError: It is missing, not JSON, or of another format.
@@ -211,4 +213,7 @@ def read_plan(model_dir: Path) -> Mapping[str, Any]:
         raise ConfigError(
             f"{PLAN_FILE}: expected format {FORMAT}, got {got!r}; archive the model again"
         )
+    worker = plan.get("worker", {})
+    if worker.get("locator") is not None:
+        worker["locator"] = str(model_dir / worker["locator"])
     return plan

@@ -7,6 +7,7 @@ A batch may hold clients' requests (``raw``) and jobs of several groups. They ar
     coded  ─▶ coded query ───────────────────────┤ one forward   ┌─▶ prediction ──▶ reply
     raw    ─▶ preprocess rows ───────────────────┴─▶ inference ──┴─▶ postprocess ─▶ reply
     decode ─▶ preprocess members, code.decode ────────────────────▶ postprocess ──▶ reply
+    screen ─▶ do the answers of a group fit together? ────────────────────────────▶ reply
     compare ─▶ two predictions within tolerance? ─────────────────────────────────▶ reply
 
 Raw rows are preprocessed last before the forward, and postprocessed right after it, so that what a
@@ -163,7 +164,11 @@ class _Batch:
             for index, job in kinds.get(kind, []):
                 if index in self.places:
                     self._guarded(index, job, self._prediction)
-        for kind, step in (("decode", self._decode), ("compare", self._compare)):
+        for kind, step in (
+            ("screen", self._screen),
+            ("decode", self._decode),
+            ("compare", self._compare),
+        ):
             for index, job in kinds.get(kind, []):
                 self._guarded(index, job, step)
         return [self.replies[index] for index in range(len(self.jobs))]
@@ -315,16 +320,26 @@ class _Batch:
         verdict = agree(bytes(data["first"]), bytes(data["second"]), **tolerance)
         self.replies[index] = frame.build({"kind": "compare", "agree": verdict}, {})
 
-    def _decode(self, index: int, job: Job) -> None:
-        coder = self._coder()
+    def _predictions(self, index: int, job: Job) -> dict[int, Any]:
         blobs = {}
         for i in job.available:
             if f"p{i}" not in self.data[index]:
                 raise JobError(f"job.available: parameter p{i} did not come")
             blobs[i] = self.data[index][f"p{i}"]
+        return blobs
+
+    def _screen(self, index: int, job: Job) -> None:
+        verdict = self._coder().screen(job, self._predictions(index, job))
+        header = {"kind": "screen", "wrong": verdict.wrong, "doubtful": verdict.doubtful}
+        self.replies[index] = frame.build(header, {})
+
+    def _decode(self, index: int, job: Job) -> None:
+        coder = self._coder()
         members = self._members(index, job)
-        coder.decode(job, blobs, members)
+        wrong = coder.decode(job, self._predictions(index, job), members)
         header: dict[str, Any] = {"kind": "decode", "answers": {}}
+        if wrong is not None:
+            header["wrong"] = wrong
         sections: dict[str, bytes] = {}
         for member, request in zip(job.members, members, strict=True):
             failure = request.failure

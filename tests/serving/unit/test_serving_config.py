@@ -89,6 +89,9 @@ def test_the_plan_of_the_protocol():
         "quorum": 8,
         "copies": 1,
         "systematic": [0, 1, 2, 3, 4, 5, 6, 7, None],
+        "check": "none",
+        "agree": 1,
+        "screen_quorum": None,
         "policy": {
             "late_after_ms": "auto",
             "hedge": True,
@@ -101,6 +104,7 @@ def test_the_plan_of_the_protocol():
             "idempotent": True,
             "verify": "none",
             "verify_wait": True,
+            "on_wrong": "reexecute",
             "probe_every_s": 0,
             "quarantine": {"wrong": 2, "of": 10, "clean": 3},
         },
@@ -220,10 +224,6 @@ def test_what_must_not_run_twice_goes_to_one_worker_only(section, said):
             "handler.approxifer.policy.verify: pair needs a code",
         ),
         ({"policy": {"verify": "pair", "idempotent": False}}, "policy.idempotent: false forbids"),
-        (
-            {"code": {"name": "replication", "queries": 2, "stragglers": 1, "byzantine": 1}},
-            "handler.approxifer.code.byzantine: serving does not .* outvote",
-        ),
     ],
 )
 def test_verification_that_cannot_be_is_refused(section, said):

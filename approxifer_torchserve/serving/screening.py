@@ -1,0 +1,120 @@
+"""Do the answers of a group fit together? The job ``screen`` (docs/protocol.md).
+
+    p0 p1 … ─▶ same kind of tensors? ─▶ code.locate (E > 0) or code.doubt (E = 0) ─▶ wrong, doubtful
+
+A short group's padding is left out: a member's answer that stood in five places would outvote the
+parities, and a lie with it. What is suspected here is only computed again, by another worker.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from approxifer_torchserve.codes import LocatingCode
+from approxifer_torchserve.serving import trees, wire
+
+
+class ScreenError(ValueError):
+    """The answers that came cannot be compared; their queries are then checked otherwise."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a screen found.
+
+    Attributes:
+        wrong: Coded queries whose answers do not fit, ascending.
+        doubtful: Positions of the members that are to be computed again, ascending.
+    """
+
+    wrong: list[int]
+    doubtful: list[int]
+
+
+def screen(
+    code: LocatingCode,
+    sources: Sequence[int | None],
+    least: int,
+    size: int,
+    blobs: Mapping[int, Any],
+) -> Verdict:
+    """Compares the answers of a group.
+
+    Args:
+        code: A systematic code, with its locator.
+        sources: The plan's ``systematic``: the query that each coded query is, or None.
+        least: From so many coded queries, padding counted with its member, a screen says something.
+        size: m, with how many queries the group closed.
+        blobs: Predictions by coded query, as `wire.encode` writes them.
+
+    Returns:
+        With ``byzantine`` > 0 those answers that the code's locator convicts, and their members;
+        with 0 those that look wrong and, if there are any, all members: one spare answer tells
+        that something is wrong, not surely what.
+
+    Raises:
+        ScreenError: There are too few answers, or no two agree on what a prediction looks like.
+    """
+    padding = [i for i, q in enumerate(sources) if q is not None and q >= size]
+    given = [i for i in blobs if i in padding]
+    if given:
+        raise ScreenError(f"coded queries {given} are padding of a group of {size}")
+    came = len(blobs) + sum(_member(sources, i, size) in blobs for i in padding)
+    if came < least:
+        raise ScreenError(f"expected {least} coded queries or more, got {came} of {sorted(blobs)}")
+    answers, available = stack_answers(code.num_workers, blobs)
+    with torch.no_grad():
+        if code.byzantine:
+            found = code.locate(answers, available)
+        else:
+            found = code.doubt(answers, available)
+    wrong = found.nonzero().flatten().tolist()
+    if code.byzantine:
+        doubtful = [i for i in wrong if sources[i] is not None]
+    else:
+        doubtful = sorted(i for i in blobs if sources[i] is not None) if wrong else []
+    return Verdict(wrong, [q for i in doubtful if (q := sources[i]) is not None])
+
+
+def _member(sources: Sequence[int | None], index: int, size: int) -> int:
+    """Returns the coded query of the member that stands at a padding position."""
+    query = sources[index]
+    assert query is not None
+    return list(sources).index(query % size)
+
+
+def stack_answers(workers: int, blobs: Mapping[int, Any]) -> tuple[trees.Tree, Tensor]:
+    """Puts the answers of a group into one batch, for a code that finds the wrong ones.
+
+    Args:
+        workers: N+1.
+        blobs: Predictions by coded query, as `wire.encode` writes them.
+
+    Returns:
+        Leaves ``[N+1, *p]``, in which answers of another kind than most are NaN, and bool
+        ``[N+1]``, which came.
+
+    Raises:
+        ScreenError: No kind of answer is that of most.
+    """
+    came: dict[int, trees.Tree] = {}
+    for index, blob in blobs.items():
+        try:
+            came[index] = trees.tree_map(lambda t: t.unsqueeze(0), wire.decode(blob))
+        except wire.WireError:
+            continue  # as wrong as an answer of another shape
+    kinds = {index: trees.signature(answer) for index, answer in came.items()}
+    usual, count = Counter(kinds.values()).most_common(1)[0] if kinds else (None, 0)
+    if 2 * count <= len(blobs):
+        raise ScreenError("predictions differ in structure, shape or dtype")
+    model = next(came[index] for index, kind in kinds.items() if kind == usual)
+    broken = trees.tree_map(lambda t: torch.full_like(t, torch.nan), model)
+    rows = [came[i] if kinds.get(i) == usual else broken for i in range(workers)]
+    available = torch.tensor([i in blobs for i in range(workers)])
+    return trees.join(rows), available
