@@ -7,7 +7,7 @@ from pathlib import Path
 
 import matplotlib
 
-from approxifer_torchserve.bench.chaos import GRACE_S, Run
+from approxifer_torchserve.bench.chaos_run import GRACE_S, Run
 from approxifer_torchserve.bench.sheet import Sheet, Table
 
 matplotlib.use("Agg")
@@ -21,8 +21,8 @@ ANSWERS = {
     "lost": "#000000",
 }  # fmt: skip
 COLUMNS = (
-    "schedule", "requests", "exact", "hedged", "reconstructed", "refused", "lost", "wrong",
-    "p50 ms", "p99 ms", "max ms", "faults", "most at once",
+    "variant", "schedule", "requests", "exact", "hedged", "reconstructed", "refused", "lost",
+    "wrong", "damaged", "p50 ms", "p99 ms", "max ms", "faults", "most at once",
 )  # fmt: skip
 
 
@@ -35,7 +35,7 @@ def write_report(out: Path, runs: Sequence[Run], load_average: float) -> Sheet:
         load_average: Of the machine before.
     """
     out.mkdir(parents=True, exist_ok=True)
-    pictures = tuple(f"timeline-{run.schedule}.png" for run in runs)
+    pictures = tuple(f"timeline-{run.variant.slug}-{run.schedule}.png" for run in runs)
     for run, name in zip(runs, pictures, strict=True):
         plot_timeline(out / name, run)
     size = runs[0].size
@@ -44,7 +44,10 @@ def write_report(out: Path, runs: Sequence[Run], load_average: float) -> Sheet:
         f"{size.rate:g} Poisson requests/s, deadline {size.deadline_ms:g} ms, while workers are "
         "killed, frozen, slowed and made to answer garbage at random. Schedule A: at most S "
         "workers under a fault at a time. Schedule B: any number. Every answer that is called "
-        "exact or hedged is compared with the model's own, number by number; a request is lost "
+        "exact or hedged is compared with the model's own, number by number. Reconstructed ones "
+        "are approximations: each must be one that a code can make (bodies are such that all of "
+        "those lie on a line), and their median error no more than the code's own. A request is "
+        "lost "
         f"if it has no final status {GRACE_S:g} s after its deadline."
     )
     sheet = Sheet(
@@ -64,12 +67,14 @@ def _row(run: Run) -> tuple[str, ...]:
     facts = run.facts()
     outcomes = facts["outcomes"]
     return (
+        run.variant.name,
         run.schedule,
         str(facts["requests"]),
         *(str(outcomes.get(name, 0)) for name in ("exact", "hedged", "reconstructed")),
         str(len(run.refused)),
         str(facts["lost"]),
         str(facts["wrong"]),
+        str(facts["damaged"]),
         f"{facts['p50_ms']:.1f}",
         f"{facts['p99_ms']:.0f}",
         f"{facts['max_ms']:.0f}",
@@ -99,7 +104,8 @@ def plot_timeline(path: Path, run: Run) -> None:
                 color=ANSWERS.get(name), linewidths=0,
             )  # fmt: skip
     above.axhline(run.size.deadline_ms, color="black", linestyle=":", linewidth=1)
-    above.set(yscale="log", ylabel="latency, ms", title=f"schedule {run.schedule}")
+    title = f"{run.variant.name} bodies, schedule {run.schedule}"
+    above.set(yscale="log", ylabel="latency, ms", title=title)
     above.legend(loc="upper right", ncols=5, markerscale=3, fontsize="small")
     above.grid(alpha=0.25)
     names = sorted({event.worker for event in run.events})

@@ -99,26 +99,51 @@ def chaos(
     stragglers: Annotated[int, typer.Option(min=1, help="S; K + S workers.")] = 2,
     rate: Annotated[float, typer.Option(min=0.1, help="Requests per second.")] = 60.0,
     deadline_ms: Annotated[float, typer.Option(min=1, help="The policy's.")] = 2000.0,
-    reconstruct: Annotated[bool, typer.Option(help="Let the code answer too.")] = False,
+    policy: Annotated[
+        list[str] | None, typer.Option(help="hedge, reconstruct, classic; several in turn.")
+    ] = None,
+    body: Annotated[
+        list[int] | None, typer.Option(help="Bytes of bodies, such as 602112; several in turn.")
+    ] = None,
     seed: Annotated[int, typer.Option(help="Of load and faults.")] = 0,
     as_json: Json = False,
 ) -> None:
     """Kill, freeze, slow and garble workers at random under load, and check every answer.
 
     Schedule A must give 200 for every request; B a final status for every request, in time.
+    Policies: hedge (the default); reconstruct: the code answers too; classic: every answer is
+    reconstructed, as published.
     """
     with _ready():
-        from approxifer_torchserve.bench.chaos import Size, run_schedules
+        from approxifer_torchserve.bench.chaos import run_schedules
         from approxifer_torchserve.bench.chaos_report import write_report
+        from approxifer_torchserve.bench.chaos_run import POLICIES, Size, Variant
 
         if not schedule or set(schedule) - {"A", "B"}:
             raise typer.BadParameter(
                 f"expected A, B or AB, got {schedule}", param_hint="--schedule"
             )
-        size = Size(queries, stragglers, rate, deadline_ms, reconstruct)
+        unknown = set(policy or ()) - set(POLICIES)
+        if unknown:
+            raise typer.BadParameter(
+                f"expected some of {', '.join(POLICIES)}, got {', '.join(sorted(unknown))}",
+                param_hint="--policy",
+            )
+        odd = [one for one in body or () if one <= 0 or one % 256]
+        if odd:
+            raise typer.BadParameter(
+                f"expected multiples of 256 above 0, got {odd}", param_hint="--body"
+            )
+        size = Size(queries, stragglers, rate, deadline_ms)
+        variants = [
+            Variant(one, bytes_)
+            for one in policy or [Variant.policy]
+            for bytes_ in body or [Variant.body_bytes]
+        ]
         load_average = os.getloadavg()[0]
         wanted: list[Schedule] = ["A" if name == "A" else "B" for name in schedule]
-        sheet = write_report(out, run_schedules(size, wanted, seconds, seed, _say), load_average)
+        runs = run_schedules(size, variants, wanted, seconds, seed, _say)
+        sheet = write_report(out, runs, load_average)
     _finish(sheet, out, as_json)
 
 

@@ -8,21 +8,25 @@ from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+import torch
 
 from approxifer_torchserve.bench import probe
-from approxifer_torchserve.bench.chaos import Attempt, Lab, Run, Size
+from approxifer_torchserve.bench.chaos import Asker
+from approxifer_torchserve.bench.chaos_answers import LARGEST, Bodies, Judgement, typical_error
 from approxifer_torchserve.bench.chaos_faults import Event
 from approxifer_torchserve.bench.chaos_report import write_report
+from approxifer_torchserve.bench.chaos_run import GRACE_S, Attempt, Run, Size, Variant
 from approxifer_torchserve.bench.load import Target, new_client
 from approxifer_torchserve.bench.saturate import Saturator, compare
+from approxifer_torchserve.codes import make_code
 
 SIZE = Size(queries=2, stragglers=1, deadline_ms=200)
 WELL = {"in_flight": 0, "outstanding_jobs": 0, "live_workers": 3, "counters": {}}
-GOOD = Attempt(0.0, 0.01, 200, "exact", wrong=False)
+GOOD = Attempt(0.0, 0.01, 200, "exact")
 
 
-def run(*attempts, schedule="A", events=(), after=WELL):
-    return Run(schedule, 10.0, SIZE, (GOOD, *attempts), tuple(events), 0.0, after)
+def run(*attempts, schedule="A", events=(), after=WELL, variant=Variant()):
+    return Run(schedule, variant, 10.0, SIZE, (GOOD, *attempts), tuple(events), 0.0, after)
 
 
 def broken(result):
@@ -43,10 +47,11 @@ def test_nothing_is_broken_in_a_good_run():
     [
         (Attempt(0, 1, 200, "exact", wrong=True), "A", "wrong answers"),
         (Attempt(0, 1, 200, "hedged", wrong=True), "B", "wrong answers"),
-        (Attempt(0, 9, 0, "lost", wrong=False), "A", "lost requests"),
-        (Attempt(0, 9, 0, "lost", wrong=False), "B", "lost requests"),
-        (Attempt(0, 1, 503, "failed", wrong=False, detail="deadline"), "A", "refusals"),
-        (Attempt(0, 1, 503, "failed", wrong=False), "B", "refusals say why"),
+        (Attempt(0, 1, 200, "reconstructed", damaged=True), "A", "damaged reconstructions"),
+        (Attempt(0, 9, 0, "lost"), "A", "lost requests"),
+        (Attempt(0, 9, 0, "lost"), "B", "lost requests"),
+        (Attempt(0, 1, 503, "failed", detail="deadline"), "A", "refusals"),
+        (Attempt(0, 1, 503, "failed"), "B", "refusals say why"),
     ],
 )
 def test_each_broken_promise_is_seen(attempt, schedule, what):
@@ -54,7 +59,7 @@ def test_each_broken_promise_is_seen(attempt, schedule, what):
 
 
 def test_a_refusal_with_a_reason_is_allowed_in_schedule_b_alone():
-    refused = Attempt(0, 1, 503, "failed", wrong=False, detail="no answer within the deadline")
+    refused = Attempt(0, 1, 503, "failed", detail="no answer within the deadline")
     assert broken(run(refused, schedule="B")) == set()
 
 
@@ -74,12 +79,12 @@ def test_what_is_left_behind_is_seen(change):
 
 
 def test_the_report_holds_figures_timeline_and_reasons(tmp_path):
-    refused = Attempt(1, 1, 503, "failed", wrong=False, detail="request 17 of 90 is late")
+    refused = Attempt(1, 1, 503, "failed", detail="request 17 of 90 is late")
     write_report(tmp_path, [run(refused, schedule="B", events=[fault(0, None)])], 0.5)
     found = json.loads((tmp_path / "report.json").read_text())
     assert found["runs"][0]["statuses"] == {"200": 1, "503": 1}
     assert found["runs"][0]["reasons"] == {"503 request of is late": 1}
-    assert (tmp_path / "timeline-B.png").stat().st_size > 10_000
+    assert (tmp_path / "timeline-hedge-12kb-B.png").stat().st_size > 10_000
     assert "data:image/png" in (tmp_path / "report.html").read_text()
 
 
@@ -119,13 +124,13 @@ def target(model):
     return Target("coded", f"http://127.0.0.1:{model.server_port}/predictions/x")
 
 
-def ask(model):
-    lab = Lab(SIZE)
-    lab.target = target(model)
-
+def ask(model, number=3):
     async def once():
-        async with new_client(lab.target) as client:
-            return await lab._ask(client, probe.body(3), time.perf_counter())
+        async with new_client(target(model)) as client:
+            limit_s = SIZE.deadline_ms / 1e3 + GRACE_S
+            return await Asker(client, target(model), Bodies(probe.SMALL_BYTES), limit_s).ask(
+                number
+            )
 
     return asyncio.run(once())
 
@@ -138,6 +143,9 @@ def test_an_answer_is_compared_with_the_models_own(model):
     assert ask(model).wrong
     model.outcome = "reconstructed"
     assert not ask(model).wrong, "an approximation is not called exact"
+    assert ask(model).damaged
+    model.outcome = "someone else's"
+    assert ask(model).wrong
 
 
 def test_an_answer_after_deadline_and_grace_is_lost(model):
@@ -157,6 +165,57 @@ def test_saturation_counts_answers_and_finds_wrong_ones(model):
     assert burst.wrong == burst.failed == 0
     model.change = {"class": 11}
     assert Saturator(target(model), bodies, 2, check).run(0.3, requests=10).wrong >= 10
+
+
+def test_what_a_code_makes_of_bodies_is_on_their_line_and_what_bytes_lost_is_not():
+    bodies = Bodies(probe.SMALL_BYTES)
+    contents = [bodies.body(number) for number in range(4)]
+    assert len({content[4096:4352] for content in contents}) == 4, "rows differ"
+    right = [probe.right_answer(content) for content in contents]
+    assert [bodies.judge(i, "exact", json.dumps(one).encode()) for i, one in enumerate(right)] == [
+        Judgement()
+    ] * 4
+    scores = torch.tensor([one["scores"] for one in right])
+    code = make_code("approxifer", queries=4, stragglers=2, systematic=False)
+    predictions = code.encode(scores)
+    came = torch.tensor([True, False, True, True, False, True])
+    for number, row in enumerate(code.decode(predictions, came)):
+        decoded = {"class": int(row.argmax()), "scores": row.tolist()}
+        judged = bodies.judge(number, "reconstructed", json.dumps(decoded).encode())
+        assert not judged.damaged, judged
+        assert 0 < judged.error < 1
+        assert bodies.judge(number, "hedged", json.dumps(decoded).encode()).wrong
+        spoilt = {**decoded, "scores": [*decoded["scores"][:-1], decoded["scores"][-1] * 1.1 + 9e4]}
+        assert bodies.judge(number, "reconstructed", json.dumps(spoilt).encode()).damaged
+    for content in (b"{", b"[]", b'{"class": 0, "scores": [1.0]}', b'{"class": 0}'):
+        assert bodies.judge(0, "reconstructed", content).damaged
+        assert bodies.judge(0, "exact", content).wrong
+    nan = {"class": 0, "scores": [float("nan")] * 10}
+    assert bodies.judge(0, "reconstructed", json.dumps(nan).encode()).damaged
+
+
+def test_answers_of_other_requests_are_seen():
+    bodies = Bodies(256)
+    other = json.dumps(probe.right_answer(bodies.body(8))).encode()
+    assert bodies.judge(9, "hedged", other).wrong
+    assert bodies.judge(9, "reconstructed", other).error > 0.1
+    assert len({bodies.place(number) for number in range(LARGEST)}) == LARGEST
+
+
+@pytest.mark.parametrize("policy", ["hedge", "reconstruct", "classic"])
+def test_reconstructions_farther_off_than_the_codes_own_are_seen(policy):
+    size = Size(queries=4, stragglers=2)
+    own = typical_error(4, 2, systematic=policy != "classic")
+    assert 0.01 < own < 0.5
+
+    after = {**WELL, "live_workers": size.workers}
+
+    def many(error):
+        made = [Attempt(0, 0.1, 200, "reconstructed", error=error)] * 40
+        return replace(run(*made, variant=Variant(policy), after=after), size=size)
+
+    assert broken(many(own)) == set()
+    assert broken(many(2 * own)) == {"reconstructions near"}
 
 
 def test_bodies_and_answers_tell_requests_apart():
