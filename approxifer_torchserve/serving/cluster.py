@@ -19,6 +19,9 @@ from pydantic.alias_generators import to_camel
 from approxifer_torchserve.serving.tokens import TokenAuth, is_refusal
 
 POLL_S = 0.25
+# TorchServe answers 500 when it takes a busy worker away and loses a race with itself. Each time
+# one worker less is left, so that asking again ends.
+MOST_STUMBLES = 32
 
 
 class ClusterError(RuntimeError):
@@ -307,12 +310,24 @@ class Cluster:
         Raises:
             ClusterError: TorchServe refused, or the workers were not ready in time.
         """
-        self._call(
-            "PUT", _path(name, version), min_worker=workers, max_worker=workers, synchronous=False
-        )
+        self._set_workers(name, version, workers)
         if not wait:
             return self.describe(name, version)[0]
         return self.wait_ready(name, workers, version=version, timeout=timeout, progress=progress)
+
+    def _set_workers(self, name: str, version: str | None, workers: int) -> None:
+        for left in reversed(range(MOST_STUMBLES)):
+            try:
+                self._call(
+                    "PUT", _path(name, version), min_worker=workers, max_worker=workers,
+                    synchronous=False,
+                )  # fmt: skip
+                return
+            except ClusterError as error:
+                if error.status != 500 or left == 0:
+                    raise
+                # It stumbled over a busy worker, which is gone; the others are still to go.
+                time.sleep(POLL_S)
 
     def wait_ready(
         self,
@@ -377,7 +392,9 @@ class Cluster:
         except ClusterError as error:
             if error.status == 404:
                 return False
-            raise
+            # It stumbled over a busy worker; the plugin ends those that it then forgot.
+            if error.status != 500 or self.registered(name, version):
+                raise
         return True
 
 

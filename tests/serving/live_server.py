@@ -94,10 +94,21 @@ class Live:
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             state = self.state(model)
-            if state["in_flight"] == state["outstanding_jobs"] == 0:
+            gauges = [state[g] for g in ("in_flight", "outstanding_jobs", "waiting", "open_groups")]
+            if not any(gauges):
+                self._check_accounts(state)
                 return state
             time.sleep(0.05)
         raise AssertionError(f"gauges did not return to zero: {state}")
+
+    @staticmethod
+    def _check_accounts(state):
+        """With nothing in flight each request has one end, and no worker owes an answer."""
+        counters = state["counters"]
+        ends = ("exact", "hedged", "reconstructed", "failed", "client_gone")
+        assert counters["requests"] == sum(counters[end] for end in ends), counters
+        owing = {worker: entry["unanswered"] for worker, entry in state["workers"].items()}
+        assert set(owing.values()) <= {0}, owing
 
     def pids(self, model):
         return [worker.pid for worker in self.cluster.describe(model)[0].workers]

@@ -4,6 +4,7 @@ import contextlib
 import os
 import signal
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 from live_server import png, same
@@ -22,6 +23,11 @@ def test_all_workers_killed_at_once_and_back(live, load):
         victims = live.pids("tiny")
         for pid in victims:
             live.kill(pid)
+        end = time.monotonic() + 5
+        while (unready := live.http.get("/coded/tiny")).is_success and time.monotonic() < end:
+            time.sleep(0.02)
+        assert unready.status_code == 503
+        assert unready.json()["models"][0]["ready"] is False
         live.recovered("tiny", 3, without=victims[0])
         time.sleep(0.5)
     # A request that is caught by two of the three deaths is answered 500 and not sent again.
@@ -31,21 +37,44 @@ def test_all_workers_killed_at_once_and_back(live, load):
             assert reply.json()["message"]
     assert light.statuses.count(200) > 10
     assert light.statuses[-1] == 200
+    assert live.quiet("tiny")["ready"]
+
+
+def test_two_workers_killed_at_once_with_large_bodies_cost_no_request(live):
+    deaths = live.state("tiny")["counters"]["worker_deaths"]
+    victims = live.pids("tiny")[:2]
+    live.delay(dict.fromkeys(live.pids("tiny"), 0.8))
+    with ThreadPoolExecutor(6) as pool:
+        replies = [pool.submit(live.post, "tiny", large(number)) for number in range(6)]
+        time.sleep(0.4)
+        for pid in victims:
+            live.kill(pid)
+        live.delay({})
+        answers = [reply.result(30) for reply in replies]
+    for number, answer in enumerate(answers):
+        assert answer.status_code == 200, answer.text
+        assert same(answer.json(), number)
+    for victim in victims:
+        live.recovered("tiny", 3, without=victim)
     state = live.quiet("tiny")
-    assert state["ready"]
-    assert all(worker["unanswered"] == 0 for worker in state["workers"].values())
+    assert state["counters"]["worker_deaths"] - deaths >= 2
+    assert sum(worker["deaths"] > 0 for worker in state["workers"].values()) >= 2
 
 
 def test_frozen_workers_under_large_bodies_do_not_hang_the_server(live):
     frozen = live.pids("tiny")[0]
     live.kill(frozen, signal.SIGSTOP)
+
+    def ask(number):
+        start = time.perf_counter()
+        return number, live.post("tiny", large(number)), time.perf_counter() - start
+
     try:
-        for number in range(12):
-            start = time.perf_counter()
-            reply = live.post("tiny", large(number))
-            assert reply.status_code == 200, reply.text
-            assert same(reply.json(), number)
-            assert time.perf_counter() - start < 2
+        with ThreadPoolExecutor(4) as pool:
+            for number, reply, seconds in pool.map(ask, range(24)):
+                assert reply.status_code == 200, reply.text
+                assert same(reply.json(), number)
+                assert seconds < 5
         assert live.http.get("/ping").status_code == 200
     finally:
         live.kill(frozen, signal.SIGCONT)
@@ -54,7 +83,7 @@ def test_frozen_workers_under_large_bodies_do_not_hang_the_server(live):
 
 def test_a_client_that_hangs_up_frees_its_place(live):
     live.delay(dict.fromkeys(live.pids("tiny"), 1.0))
-    gone = live.state("tiny")["counters"]["client_gone"]
+    before = live.state("tiny")["counters"]
     try:
         for number in range(6):
             with contextlib.suppress(httpx.TimeoutException):
@@ -69,7 +98,9 @@ def test_a_client_that_hangs_up_frees_its_place(live):
             time.sleep(0.05)
         state = live.state("tiny")
         assert state["in_flight"] == 0
-        assert state["counters"]["client_gone"] - gone >= 4
+        assert state["counters"]["client_gone"] - before["client_gone"] >= 4
+        # Each of the three workers had taken one; what waited behind them is never handed out.
+        assert live.quiet("tiny")["counters"]["jobs"]["raw"] - before["jobs"]["raw"] <= 4
     finally:
         live.delay({})
     live.quiet("tiny")

@@ -1,9 +1,14 @@
 """Scaling, removal, versions and restarts under light load: nothing is lost, nothing hangs."""
 
+import re
 import time
+from concurrent.futures import ThreadPoolExecutor
 
+import psutil
 import pytest
-from live_server import png
+from live_server import png, same
+
+from approxifer_torchserve.serving.launcher import is_worker
 
 
 @pytest.fixture
@@ -45,6 +50,58 @@ def test_removal_under_load_answers_everyone_and_the_model_can_come_back(live, l
     live.quiet("tiny")
 
 
+def in_flight(live, pool, requests, seconds):
+    """Posts requests that their workers take so long over; returns once all are in flight."""
+    live.delay(dict.fromkeys(live.pids("tiny"), seconds))
+    replies = [pool.submit(live.post, "tiny", png(number)) for number in range(requests)]
+    end = time.monotonic() + seconds / 2
+    while live.state("tiny")["in_flight"] < requests and time.monotonic() < end:
+        time.sleep(0.01)
+    return replies
+
+
+def test_scaling_down_in_mid_request_loses_nothing(live, clean_tiny):
+    with ThreadPoolExecutor(8) as pool:
+        replies = in_flight(live, pool, 8, seconds=0.8)
+        live.cluster.scale("tiny", 1)
+        live.delay({})
+        answers = [reply.result(30) for reply in replies]
+    assert [answer.status_code for answer in answers] == [200] * 8
+    assert all(same(answer.json(), number) for number, answer in enumerate(answers))
+    state = live.quiet("tiny")
+    assert set(state["workers"]) == {w.id for w in live.cluster.describe("tiny")[0].workers}
+
+
+def test_removal_in_mid_request_leaves_no_client_hanging(live, clean_tiny):
+    """Plain TorchServe leaves most of these clients without an answer for good."""
+    before = live.pids("tiny")
+    with ThreadPoolExecutor(8) as pool:
+        replies = in_flight(live, pool, 8, seconds=3)
+        start = time.monotonic()
+        live.cluster.unregister("tiny")
+        answers = [reply.result(30) for reply in replies]
+        assert time.monotonic() - start < 10, "nobody waits for the deadline of 20 s"
+    live.delay({})
+    assert {answer.status_code for answer in answers} <= {200, 503}, [a.text for a in answers]
+    refused = [answer for answer in answers if answer.status_code == 503]
+    assert refused, "nothing was in flight"
+    for answer in refused:
+        assert "unregistered" in answer.json()["message"] or "no worker" in answer.json()["message"]
+        assert answer.headers["Retry-After"] == "1"
+    live.cluster.register("tiny.mar", name="tiny")
+    assert same(live.post("tiny", png(1)).json(), 1)
+    live.quiet("tiny")
+    # TorchServe itself forgets workers that it takes away while they are busy.
+    end = time.monotonic() + 10
+    while not gone(before) and time.monotonic() < end:
+        time.sleep(0.1)
+    assert gone(before), "a removed model's workers live on"
+
+
+def gone(pids):
+    return not any(is_worker(process) for process in psutil.process_iter() if process.pid in pids)
+
+
 def test_a_second_version_beside_the_first(live, load, clean_tiny):
     with load("tiny", clients=2) as light:
         live.cluster.register("tiny2.mar", name="tiny", version="2.0")
@@ -73,7 +130,23 @@ def test_a_request_without_a_worker_is_answered_at_once(live, clean_tiny):
     assert time.perf_counter() - start < 2
 
 
-def test_workers_keep_to_their_gpu_through_scaling(live, clean_tiny):
+def told_gpus(live):
+    """GPU by worker id as the workers' own processes have it; each is asked at the same time."""
+    ids = {worker.pid: worker.id for worker in live.cluster.describe("tiny")[0].workers}
+    live.delay(dict.fromkeys(ids, 0.3))  # so that none is asked twice before all are asked
+    told, end = {}, time.monotonic() + 20
+    try:
+        while len(told) < len(ids) and time.monotonic() < end:
+            with ThreadPoolExecutor(len(ids)) as pool:
+                for reply in pool.map(lambda _: live.post("tiny", b"WHICH GPU"), ids):
+                    found = re.search(r"gpu (\d+) of process (\d+)", reply.json()["message"])
+                    told[ids[int(found[2])]] = int(found[1])
+    finally:
+        live.delay({})
+    return told
+
+
+def test_workers_keep_to_their_gpu_through_scaling_and_restarts(live, clean_tiny):
     """With a pretended count of four GPUs; TorchServe itself gave 1, 2, 1, 2 after 4→2→4."""
     for workers in (3, 1, 3, 2, 3):
         live.cluster.scale("tiny", workers)
@@ -83,5 +156,7 @@ def test_workers_keep_to_their_gpu_through_scaling(live, clean_tiny):
         placed = live.state("tiny")["gpus"]
         assert set(placed) == {w.id for w in live.cluster.describe("tiny")[0].workers}
         assert len(set(placed.values())) == workers, placed
-    told = live.post("tiny", b"WHICH GPU").json()["message"]
-    assert int(told.split("gpu ")[1].split()[0]) in placed.values()
+    assert told_gpus(live) == placed
+    live.kill(victim := live.pids("tiny")[0])
+    live.recovered("tiny", 3, without=victim)
+    assert told_gpus(live) == live.state("tiny")["gpus"] == placed

@@ -22,6 +22,9 @@ def scrape(live):
     return found
 
 
+EXACT_ONLY = {"x-approxifer-accept": "exact-only"}
+
+
 def labels(**named):
     return frozenset({"model": "tiny", "version": "1.0", **named}.items())
 
@@ -50,6 +53,38 @@ def test_metrics_count_requests_by_outcome_and_time_them_in_seconds(live):
         "ts_inference_requests_total"
         in httpx.get(live.server.metrics + "/metrics", headers=live.http.headers).text
     )
+
+
+LISTED = {
+    "requests by outcome": ("requests_total", {"outcome": "reconstructed"}),
+    "latency by outcome": ("request_seconds_bucket", {"outcome": "exact"}),
+    "lateness": ("late_jobs_total", {}),
+    "when a job is late": ("late_after_seconds", {}),
+    "erasures per worker": ("worker_erasures_total", {"worker": None}),
+    "hedges": ("hedges_total", {}),
+    "parity jobs": ("jobs_total", {"kind": "parity"}),
+    "cancelled jobs": ("dropped_jobs_total", {}),
+    "queue depth": ("waiting", {}),
+    "queue seconds": ("queue_seconds_bucket", {}),
+    "encode seconds": ("service_seconds_bucket", {"kind": "encode"}),
+    "decode seconds": ("service_seconds_bucket", {"kind": "decode"}),
+    "service seconds": ("service_seconds_bucket", {"kind": "coded"}),
+    "group fill": ("group_fill_bucket", {}),
+    "extra-work ratio": ("extra_work_ratio", {}),
+}
+
+
+def test_every_metric_that_operators_were_promised_is_on_the_page(live):
+    for number in range(4):
+        assert live.post("classic", png(number)).status_code == 200
+    assert live.post("classic", png(0), headers=EXACT_ONLY).status_code == 200
+    page = scrape(live)
+    for what, (name, wanted) in LISTED.items():
+        named = [dict(found) for found in page[f"approxifer_{name}"]]
+        values = [found for found in named if found["model"] == "classic"]
+        for key, value in wanted.items():
+            values = [found for found in values if key in found and value in (None, found[key])]
+        assert values, what
 
 
 def test_readiness_is_503_while_a_model_has_fewer_workers_than_its_code_needs(live):

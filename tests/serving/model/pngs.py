@@ -21,7 +21,8 @@ class PngHandler(BaseHandler):
                 logging.getLogger(__name__).warning("poisoned")
                 os._exit(1)  # what a segmentation fault in a native library would look like
             if bytes(body) == b"WHICH GPU":
-                raise ValueError(f"gpu {self.context.system_properties['gpu_id']} of this worker")
+                gpu = self.context.system_properties["gpu_id"]
+                raise ValueError(f"gpu {gpu} of process {os.getpid()}")
             image = Image.open(io.BytesIO(body)).convert("L")
             pixels = torch.frombuffer(bytearray(image.tobytes()), dtype=torch.uint8)
             images.append(pixels.reshape(1, 8, 8) / 255)

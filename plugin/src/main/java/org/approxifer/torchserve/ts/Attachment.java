@@ -36,6 +36,7 @@ final class Attachment {
   private final CodedQueue queue;
   private final ModelFiles files;
   private final Placement placement;
+  private final LostWorkers lost = new LostWorkers();
 
   private Attachment(Model model, CodedQueue queue, ModelFiles files) {
     this.model = model;
@@ -98,11 +99,13 @@ final class Attachment {
   /** Lets the router see the model's workers; to be called every 50 ms. */
   void guard(ModelManager models) {
     boolean registered = registered(models);
+    // Another model may be registered under the same name and version by now.
+    List<WorkerThread> threads =
+        registered ? models.getWorkers(model.getModelVersionName()) : List.of();
+    lost.update(threads, System.nanoTime());
     Set<String> workers = new HashSet<>();
-    if (registered) {
-      for (WorkerThread worker : models.getWorkers(model.getModelVersionName())) {
-        workers.add(worker.getWorkerId());
-      }
+    for (WorkerThread worker : threads) {
+      workers.add(worker.getWorkerId());
     }
     queue.router().guard(workers, registered);
     try {
@@ -124,9 +127,9 @@ final class Attachment {
     return IntStream.range(0, count).boxed().toList();
   }
 
-  /** True once the model version is gone and nobody waits for it. */
+  /** True once the model version is gone, its workers too, and nobody waits for it. */
   boolean finished() {
-    return queue.router().finished();
+    return queue.router().finished() && lost.none();
   }
 
   void detach() {

@@ -2,6 +2,7 @@ package org.approxifer.torchserve.ts;
 
 import java.nio.charset.StandardCharsets;
 import java.util.HashMap;
+import java.util.List;
 import java.util.Map;
 import org.approxifer.torchserve.core.Answer;
 import org.approxifer.torchserve.core.Client;
@@ -10,6 +11,7 @@ import org.pytorch.serve.http.ErrorResponse;
 import org.pytorch.serve.job.GRPCJob;
 import org.pytorch.serve.job.Job;
 import org.pytorch.serve.util.JsonUtils;
+import org.pytorch.serve.util.messages.InputParameter;
 import org.pytorch.serve.util.messages.RequestInput;
 import org.pytorch.serve.util.messages.WorkerCommands;
 
@@ -26,6 +28,21 @@ final class JobClient implements Client {
 
   JobClient(Job job) {
     this.job = job;
+    if (job instanceof GRPCJob) {
+      optionsToHeaders(job.getPayload());
+    }
+  }
+
+  /** A gRPC call's metadata never gets here: its options are inputs with the headers' names. */
+  private static void optionsToHeaders(RequestInput request) {
+    for (InputParameter input : List.copyOf(request.getParameters())) {
+      if (input.getName().equalsIgnoreCase(ACCEPT) || input.getName().equalsIgnoreCase(DEADLINE)) {
+        request.getParameters().remove(input);
+        request
+            .getHeaders()
+            .put(input.getName(), new String(input.getValue(), StandardCharsets.UTF_8));
+      }
+    }
   }
 
   WorkerCommands command() {

@@ -1,0 +1,82 @@
+"""What gRPC clients have beside predictions: options, refusals, hanging up.
+
+TorchServe hands a plugin no metadata of a gRPC call, so the request options are inputs there.
+"""
+
+import json
+import time
+
+import grpc
+import pytest
+from live_server import png, same
+
+from approxifer_torchserve.serving.grpc_client import GrpcPredictions
+
+
+@pytest.fixture
+def slow(live):
+    """Every worker of a model takes so long over a job."""
+    yield lambda model, seconds: live.delay(dict.fromkeys(live.pids(model), seconds))
+    live.delay({})
+
+
+def test_exact_only_is_an_input(live):
+    before = live.state("classic")["counters"]
+    for option in ({}, {"x-approxifer-accept": b"exact-only"}):
+        assert live.grpc.predict("classic", {"data": png(3), **option})
+    assert same(json.loads(live.grpc.predict("classic", {"data": png(3), **option})), 3)
+    after = live.quiet("classic")["counters"]
+    assert after["reconstructed"] - before["reconstructed"] == 1
+    assert after["exact"] - before["exact"] == 2
+
+
+def test_a_deadline_of_its_own_is_an_input(live, slow):
+    slow("tiny", 1.5)
+    start = time.perf_counter()
+    with pytest.raises(grpc.RpcError) as error:
+        live.grpc.predict("tiny", {"data": png(1), "X-Approxifer-Deadline-Ms": b"300"})
+    assert time.perf_counter() - start < 1
+    assert error.value.code() == grpc.StatusCode.UNAVAILABLE
+    assert "within the deadline of 300 ms" in error.value.details()
+    live.quiet("tiny")
+
+
+@pytest.mark.parametrize("deadline", [b"\xff\xfe", b"soon", b"-1", b"nan", b""])
+def test_options_that_make_no_sense_are_no_options(live, deadline):
+    inputs = {"data": png(2), "x-approxifer-deadline-ms": deadline, "x-approxifer-job": b"v1 0 {}"}
+    assert same(json.loads(live.grpc.predict("tiny", inputs)), 2)
+
+
+def test_an_expired_request_is_told_so(live, slow):
+    live.cluster.scale("mending", 0)  # nine workers at most
+    live.cluster.register("narrow.mar")
+    try:
+        slow("narrow", 2.0)
+        with pytest.raises(grpc.RpcError) as error:
+            live.grpc.predict("narrow", png(1))
+        assert error.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED
+        assert "client timeout" in error.value.details(), (
+            "the server's words, not our own timeout's"
+        )
+        live.delay({})
+        live.quiet("narrow")
+    finally:
+        live.cluster.unregister("narrow")
+        live.cluster.scale("mending", 2)
+
+
+def test_a_client_that_hangs_up_frees_its_place_and_its_work(live, slow):
+    before = live.state("tiny")["counters"]
+    slow("tiny", 1.0)
+    token = live.server.token("inference")
+    with GrpcPredictions(live.server.grpc, token, timeout=0.1) as hurried:
+        for number in range(6):
+            with pytest.raises(grpc.RpcError) as error:
+                hurried.predict("tiny", png(number))
+            assert error.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED
+    end = time.monotonic() + 5
+    while live.state("tiny")["in_flight"] > 0 and time.monotonic() < end:
+        time.sleep(0.02)
+    counters = live.quiet("tiny")["counters"]
+    assert counters["client_gone"] - before["client_gone"] >= 4
+    assert counters["jobs"]["raw"] - before["jobs"]["raw"] <= 4
