@@ -35,14 +35,15 @@ final class Admission {
 
   private void admit(Query query) {
     query.alone = !query.client.codable();
-    if (query.alone || query.client.exactOnly()) {
+    Plan.Verify verify = router.plan.verify;
+    if (query.alone || verify == Plan.Verify.NONE && query.client.exactOnly()) {
       router.enqueue(Task.raw(query));
       return;
-    }
-    if (router.plan.verifyPair) {
-      query.check = new Check();
-      router.enqueue(Task.raw(query));
-      router.enqueue(Task.raw(query));
+    } else if (verify == Plan.Verify.VOTE) {
+      router.checks.begin(query, router.plan.copies);
+      return;
+    } else if (verify == Plan.Verify.PAIR || query.client.exactOnly()) {
+      router.checks.begin(query, 2);
       return;
     }
     switch (router.plan.mode) {

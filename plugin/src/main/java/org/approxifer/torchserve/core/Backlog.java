@@ -28,7 +28,8 @@ final class Backlog {
 
   private static Lane lane(Task task) {
     return switch (task.kind) {
-      case DECODE, COMPARE -> Lane.DECODE;
+      case COMPARE -> task.comparison.behind ? Lane.MAIN : Lane.DECODE;
+      case DECODE -> Lane.DECODE;
       case RAW, HEDGE, ENCODE, CODED -> Lane.MAIN;
       case PARITY, PROBE -> Lane.EXTRA;
     };

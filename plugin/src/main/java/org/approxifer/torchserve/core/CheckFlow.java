@@ -1,249 +1,224 @@
 package org.approxifer.torchserve.core;
 
-import com.google.gson.JsonObject;
-import java.util.Arrays;
-import java.util.HashSet;
+import java.util.List;
 import java.util.Set;
-import java.util.function.Consumer;
+import org.approxifer.torchserve.core.Check.Vote;
 import org.approxifer.torchserve.core.Comparison.Verdict;
 
 /**
- * Whether answers are right: pairs of workers, and probes.
+ * Whether an answer is right, by asking more workers.
  *
  * <pre>
- *  verify: pair   two workers answer ─▶ same ─▶ settle
- *                                     └▶ compare ─▶ agree ─▶ settle
- *                                                 └▶ a third answers ─▶ majority settles,
- *                                                                      the other is confirmed wrong
- *  probe          a stored query to every worker ─▶ same as known ─▶ right
- *                                                 └▶ compare ─▶ right, or confirmed wrong
+ *  pair     two workers answer ─▶ the same ─▶ settle
+ *                              └▶ not ─▶ a third answers ─▶ two that are the same settle
+ *  vote     S+2E+1 workers answer ─▶ E+1 that are the same settle
+ *  screen   one worker answers ─▶ its group is screened ─▶ not doubtful ─▶ settle
+ *                              │                        └▶ doubtful ─▶ as pair, one by one
+ *                              └▶ no group can screen it ─▶ as pair, one by one
  * </pre>
  *
- * <p>Equal bytes are equal; what differs is compared by a worker with a tolerance, for numbers are
- * Python's business.
+ * <p>Whoever a comparison found unlike those that settled the query is confirmed wrong.
  */
-final class CheckFlow implements Flow {
-  private static final long IMPARTIAL_NANOS = 100_000_000L;
-  private static final long QUARANTINE_PROBE_NANOS = 500_000_000L;
-  private static final int MOST_VOTES = 3;
+final class CheckFlow {
+  /** Header of an answer: true, screened, or false where nothing has checked it (yet). */
+  static final String VERIFIED = "x-approxifer-verified";
+
+  private static final int LEAST_VOTES = 3;
+
+  /** Comparisons for which no client waits; more than this at once are not made. */
+  private static final int MOST_BEHIND = 32;
 
   private final Router router;
+  private final Plan plan;
   private final Settlement settlement;
+  private final CompareFlow comparisons;
   private final Quarantine quarantine;
+  private final int mostVotes;
+  private int behind;
 
-  CheckFlow(Router router, Settlement settlement, Quarantine quarantine) {
+  CheckFlow(Router router, Settlement settlement, CompareFlow comparisons, Quarantine quarantine) {
     this.router = router;
+    this.plan = router.plan;
     this.settlement = settlement;
+    this.comparisons = comparisons;
     this.quarantine = quarantine;
+    boolean vote = plan.verify == Plan.Verify.VOTE;
+    mostVotes = vote ? plan.copies + plan.agree : Math.max(LEAST_VOTES, plan.byzantine + 2);
   }
 
-  // ------------------------------------------------------------------- pair
+  /** Sends a query to as many workers at once as are to compute it. */
+  void begin(Query query, int copies) {
+    query.check = new Check(plan.agree);
+    for (int copy = 0; copy < copies; copy++) {
+      router.enqueue(Task.raw(query));
+    }
+  }
 
-  /** A worker answered a query that is being verified. */
-  void voted(Query query, Check.Vote vote) {
+  /**
+   * A worker answered a query that is being checked.
+   *
+   * @param prediction what a group can be screened with, or null
+   */
+  void voted(Query query, Vote vote, byte[] prediction) {
     Check check = query.check;
-    if (check.finished || check.votedBy(vote.worker())) {
+    if (check.votedBy(vote.worker())) {
+      return;
+    }
+    if (check.finished) {
+      if (check.winner != null) {
+        judge(query, check.winner, vote);
+      }
       return;
     }
     check.votes.add(vote);
-    boolean alone = router.ledger.size() == 1;
     if (check.votes.size() == 1) {
-      if (!router.plan.verifyWait || alone) {
-        settlement.answer(query, verified(vote, false), vote.outcome());
-      }
-      check.finished = alone;
-      wantAnother(query);
+      first(query, vote);
     } else {
       advance(query);
     }
   }
 
-  /** Compares the next two votes that have not been compared; one comparison at a time. */
+  private void first(Query query, Vote vote) {
+    if (!plan.verifyWait) {
+      settlement.answer(query, verified(vote, "false"), vote.outcome());
+    }
+    askOthers(query, false);
+  }
+
+  /**
+   * Has the query, which has been answered once at least, computed by others until they agree.
+   *
+   * @param doubtful whether something speaks against the answer; without, it is given unchecked
+   *     where no other worker may compute the query
+   */
+  void askOthers(Query query, boolean doubtful) {
+    Check check = query.check;
+    boolean unchecked = !doubtful && plan.verify != Plan.Verify.VOTE && check.votes.size() == 1;
+    if (!check.finished && unchecked && !mayAsk(query)) {
+      check.finished = true;
+      Vote only = check.votes.get(0);
+      settlement.answer(query, verified(only, "false"), only.outcome());
+    }
+    advance(query);
+  }
+
+  private boolean mayAsk(Query query) {
+    return plan.idempotent && router.ledger.another(query.check::votedBy);
+  }
+
+  /** Compares the next two votes that have to be; one comparison at a time. */
   private void advance(Query query) {
     Check check = query.check;
-    if (check.finished || check.comparing) {
+    if (check.finished || check.comparing || query.abandoned) {
       return;
     }
-    int[] pair = check.nextPair();
-    if (pair == null) {
-      disagreed(query);
-      return;
-    }
-    Check.Vote one = check.votes.get(pair[0]);
-    Check.Vote other = check.votes.get(pair[1]);
-    check.comparing = true;
-    compare(
-        one.prediction(),
-        other.prediction(),
-        Set.of(one.worker(), other.worker()),
-        verdict -> {
-          check.comparing = false;
-          if (check.finished) {
-            return;
-          } else if (verdict == Verdict.AGREE) {
-            agreed(query, pair[0], pair[1]);
-          } else {
-            if (verdict == Verdict.DISAGREE) {
-              check.differ(pair);
-            }
+    Vote[] pair = check.next();
+    List<Vote> winners = check.winners();
+    if (winners != null) {
+      agreed(query, winners);
+    } else if (pair == null) {
+      undecided(query);
+    } else {
+      check.comparing = true;
+      comparisons.compare(
+          pair[0].prediction(),
+          pair[1].prediction(),
+          Set.of(pair[0].worker(), pair[1].worker()),
+          false,
+          verdict -> {
+            check.comparing = false;
+            check.compared(pair, verdict);
             advance(query);
+          });
+    }
+  }
+
+  private void agreed(Query query, List<Vote> winners) {
+    Check check = query.check;
+    check.finished = true;
+    check.winner = winners.get(0);
+    settlement.answer(query, verified(check.winner, "true"), check.winner.outcome());
+    for (Vote vote : check.votes) {
+      if (winners.contains(vote)) {
+        quarantine.judged(vote.worker(), true);
+      } else if (check.shownWrong(vote, winners)) {
+        wrong(query, vote);
+      } else {
+        judge(query, check.winner, vote); // it came late, or a comparison failed
+      }
+    }
+  }
+
+  /** Compares an answer with the one that settled its query; a client's work comes first. */
+  private void judge(Query query, Vote winner, Vote vote) {
+    if (!winner.sameBytes(vote) && behind >= MOST_BEHIND) {
+      return;
+    }
+    behind++;
+    comparisons.compare(
+        winner.prediction(),
+        vote.prediction(),
+        Set.of(winner.worker(), vote.worker()),
+        true,
+        verdict -> {
+          behind--;
+          if (verdict == Verdict.AGREE) {
+            quarantine.judged(vote.worker(), true);
+          } else if (verdict == Verdict.DISAGREE) {
+            wrong(query, vote);
           }
         });
   }
 
-  private void agreed(Query query, int one, int other) {
-    Check check = query.check;
-    check.finished = true;
-    Check.Vote winner = check.votes.get(one);
-    settlement.answer(query, verified(winner, true), winner.outcome());
-    for (int i = 0; i < check.votes.size(); i++) {
-      String worker = check.votes.get(i).worker();
-      if (i == one || i == other) {
-        quarantine.judged(worker, true);
-      } else if (check.differ(i, one) || check.differ(i, other)) {
-        settlement.note(
-            true,
-            "worker " + worker + " answered request " + query.requestId() + " unlike two others");
-        quarantine.judged(worker, false);
-      }
-      // Else nobody has compared it: a hedge that came late, or a comparison that failed.
-    }
+  private void wrong(Query query, Vote vote) {
+    settlement.note(
+        true,
+        "worker " + vote.worker() + " answered request " + query.requestId() + " unlike others");
+    quarantine.judged(vote.worker(), false);
   }
 
-  private void disagreed(Query query) {
+  /** All votes that came have been compared, and too few of them are the same. */
+  private void undecided(Query query) {
     Check check = query.check;
-    if (check.votes.size() < 2) {
-      return;
+    if (check.split() && !check.disputed) {
+      check.disputed = true;
+      router.counters.disagreements++;
+      check.votes.forEach(vote -> router.ledger.of(vote.worker()).suspicions++);
     }
-    router.counters.disagreements++;
-    check.votes.forEach(vote -> router.ledger.of(vote.worker()).suspicions++);
-    if (check.votes.size() < MOST_VOTES && router.ledger.size() > check.votes.size()) {
-      wantAnother(query);
+    // A late copy may never come; but the second of a pair is hedged, within its budget.
+    boolean second = plan.verify == Plan.Verify.PAIR && check.votes.size() == 1;
+    boolean another = mayAsk(query);
+    if (another && query.queued > 0 || !(second ? query.outstanding.isEmpty() : query.stuck())) {
+      return; // more votes are on their way
+    }
+    if (another && check.votes.size() < mostVotes) {
+      router.enqueueFirst(Task.hedge(query));
       return;
     }
     check.finished = true;
     settlement.error(
-        query, 503, check.votes.size() + " workers gave different answers; none can be believed");
+        query,
+        503,
+        check.votes.size()
+            + " workers answered, no "
+            + check.agree
+            + " of them the same; none can be believed");
   }
 
-  /** Sends the query to one more worker unless it is on its way to one. */
-  private void wantAnother(Query query) {
-    boolean onItsWay = query.queued > 0 || !query.outstanding.isEmpty();
-    if (!query.check.finished && !onItsWay) {
-      router.enqueueFirst(Task.hedge(query));
-    }
-  }
-
-  private static Answer verified(Check.Vote vote, boolean verified) {
-    return vote.answer().with("x-approxifer-verified", String.valueOf(verified));
-  }
-
-  // ------------------------------------------------------------------ probe
-
-  /** Probes the workers whose turn it is; to be called every 50 ms or so. */
-  void probe(Set<String> workers, long now) {
-    if (router.probe == null || router.plan.probeEveryNanos <= 0) {
+  /** A copy will not be answered whose client does not wait for it any more. */
+  void lost(Query query) {
+    Check check = query.check;
+    if (check.finished || query.abandoned) {
       return;
     }
-    for (String worker : workers) {
-      Ledger.Entry entry = router.ledger.of(worker);
-      long every =
-          entry.quarantined
-              ? Math.min(QUARANTINE_PROBE_NANOS, router.plan.probeEveryNanos)
-              : router.plan.probeEveryNanos;
-      if (!entry.probing && (entry.probes == 0 || now - entry.lastProbe >= every)) {
-        entry.probing = true;
-        entry.probes++;
-        entry.lastProbe = now;
-        router.enqueue(Task.probe(worker, entry));
-      }
+    if (query.deaths + query.erasures >= LEAST_VOTES || query.deaths > 1 || !plan.idempotent) {
+      check.finished = true;
+    } else if (!check.votes.isEmpty()) {
+      advance(query);
     }
   }
 
-  private void probed(String worker, byte[] prediction) {
-    compare(
-        router.probe.prediction(),
-        prediction,
-        Set.of(worker),
-        verdict -> {
-          router.ledger.of(worker).probing = false;
-          if (verdict != Verdict.UNKNOWN) {
-            quarantine.probed(worker, verdict == Verdict.AGREE);
-          }
-        });
-  }
-
-  // ---------------------------------------------------------------- compare
-
-  private void compare(byte[] one, byte[] other, Set<String> parties, Consumer<Verdict> then) {
-    if (Arrays.equals(one, other)) {
-      then.accept(Verdict.AGREE);
-      return;
-    }
-    long until = router.clock.nanos() + IMPARTIAL_NANOS;
-    router.enqueueFirst(
-        Task.compare(new Comparison(one, other, new HashSet<>(parties), until, then)));
-  }
-
-  @Override
-  public void answered(Assignment assignment, Answer answer, Reply reply) {
-    Task task = assignment.task;
-    JsonObject error = reply.object("error");
-    if (task.kind == Task.Kind.PROBE) {
-      if (reply.has("prediction") && error == null) {
-        probed(assignment.worker, reply.section("prediction"));
-      } else {
-        task.probed.probing = false;
-        quarantine.probed(assignment.worker, false);
-      }
-    } else if (error == null && reply.header.has("agree")) {
-      boolean agree = reply.header.get("agree").getAsBoolean();
-      task.comparison.end(agree ? Verdict.AGREE : Verdict.DISAGREE);
-    } else {
-      again(assignment);
-    }
-  }
-
-  @Override
-  public void erased(Assignment assignment, String reason) {
-    router.counters.erasures++;
-    router.ledger.of(assignment.worker).erased();
-    again(assignment);
-  }
-
-  @Override
-  public void died(Assignment assignment) {
-    again(assignment);
-  }
-
-  @Override
-  public void failed(Assignment assignment, int status, String message) {
-    again(assignment);
-  }
-
-  @Override
-  public void returned(Task task) {
-    if (!task.dead()) {
-      router.enqueue(task);
-    }
-  }
-
-  @Override
-  public void late(Assignment assignment) {
-    if (assignment.task.kind == Task.Kind.COMPARE) {
-      again(assignment);
-    }
-  }
-
-  private void again(Assignment assignment) {
-    Task task = assignment.task;
-    if (task.kind == Task.Kind.PROBE) {
-      task.probed.probing = false; // its next turn comes
-    } else if (task.comparison.failedAgain()) {
-      task.comparison.parties.add(assignment.worker);
-      router.enqueueFirst(task);
-    } else {
-      task.comparison.end(Verdict.UNKNOWN);
-    }
+  private static Answer verified(Vote vote, String how) {
+    return vote.answer().with(VERIFIED, how);
   }
 }

@@ -23,6 +23,9 @@ final class Comparison {
   /** Monotonic time in ns; afterwards any worker may judge. */
   final long impartialUntil;
 
+  /** No client waits for it: it comes after the work of those that wait. */
+  final boolean behind;
+
   private final Consumer<Verdict> then;
   private int failures;
   private boolean done;
@@ -32,11 +35,13 @@ final class Comparison {
       byte[] second,
       Set<String> parties,
       long impartialUntil,
+      boolean behind,
       Consumer<Verdict> then) {
     this.first = first;
     this.second = second;
     this.parties = parties;
     this.impartialUntil = impartialUntil;
+    this.behind = behind;
     this.then = then;
   }
 

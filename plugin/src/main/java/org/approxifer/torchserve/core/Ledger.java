@@ -6,6 +6,7 @@ import java.util.List;
 import java.util.Map;
 import java.util.Set;
 import java.util.TreeMap;
+import java.util.function.Predicate;
 
 /** What each worker did: the basis on which the router trusts it with work. */
 final class Ledger {
@@ -26,6 +27,16 @@ final class Ledger {
 
   int size() {
     return workers.size();
+  }
+
+  /** True if a worker may have client work that is not among those that are ruled out. */
+  boolean another(Predicate<String> ruledOut) {
+    for (Map.Entry<String, Entry> worker : workers.entrySet()) {
+      if (!worker.getValue().quarantined && !ruledOut.test(worker.getKey())) {
+        return true;
+      }
+    }
+    return false;
   }
 
   int quarantined() {

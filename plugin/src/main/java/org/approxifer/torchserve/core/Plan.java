@@ -23,6 +23,19 @@ public final class Plan {
     UNCODED
   }
 
+  /** How answers are verified. */
+  public enum Verify {
+    NONE,
+    /** Two workers compute each query, a third decides where they differ. */
+    PAIR,
+    /** S+2E+1 workers compute each query, E+1 that agree settle it. */
+    VOTE,
+    /** A worker tells whether the answers of a group fit together. */
+    SCREEN,
+    /** The decode job leaves out the answers it finds wrong. */
+    LOCATE
+  }
+
   private final JsonObject json;
   final boolean enabled;
   final Mode mode;
@@ -36,6 +49,9 @@ public final class Plan {
 
   /** S: so many workers may fail one query before it is given up; at least 1. */
   final int stragglers;
+
+  /** E: so many workers of a group may be wrong. */
+  final int byzantine;
 
   /** Coded query indices that are not a query themselves. */
   final List<Integer> parities = new ArrayList<>();
@@ -54,8 +70,16 @@ public final class Plan {
   final double maxExtraLoad;
   final boolean idempotent;
 
-  /** Each query is computed by two workers, and by a third if they disagree. */
-  final boolean verifyPair;
+  final Verify verify;
+
+  /** So many answers to one query that are the same settle it, where queries are verified. */
+  final int agree;
+
+  /** From so many coded queries on a group whose missing answers are late is screened. */
+  final int screenQuorum;
+
+  /** Members that a screen finds doubtful are decoded from the others. */
+  final boolean reconstructDoubtful;
 
   /** The client's answer waits for the check; else the check follows it. */
   final boolean verifyWait;
@@ -88,8 +112,9 @@ public final class Plan {
     queries = integer(json, "queries");
     numWorkers = integer(json, "num_workers");
     copies = integer(json, "copies");
-    JsonElement s = need(json, "code").getAsJsonObject().get("stragglers");
-    stragglers = s == null ? 1 : Math.max(1, s.getAsInt());
+    JsonObject code = need(json, "code").getAsJsonObject();
+    stragglers = code.has("stragglers") ? Math.max(1, integer(code, "stragglers")) : 1;
+    byzantine = code.has("byzantine") ? integer(code, "byzantine") : 0;
     quorum = need(json, "quorum").isJsonNull() ? numWorkers : integer(json, "quorum");
     int index = 0;
     for (JsonElement element : need(json, "systematic").getAsJsonArray()) {
@@ -112,7 +137,15 @@ public final class Plan {
             : 0;
     maxExtraLoad = need(policy, "max_extra_load").getAsDouble();
     idempotent = need(policy, "idempotent").getAsBoolean();
-    verifyPair = policy.has("verify") && policy.get("verify").getAsString().equals("pair");
+    boolean pair = policy.has("verify") && policy.get("verify").getAsString().equals("pair");
+    verify =
+        json.has("check")
+            ? Verify.valueOf(json.get("check").getAsString().toUpperCase(Locale.ROOT))
+            : pair ? Verify.PAIR : Verify.NONE;
+    agree = verify == Verify.VOTE ? integer(json, "agree") : 2;
+    screenQuorum = verify == Verify.SCREEN ? integer(json, "screen_quorum") : numWorkers;
+    reconstructDoubtful =
+        policy.has("on_wrong") && policy.get("on_wrong").getAsString().equals("reconstruct");
     verifyWait = !policy.has("verify_wait") || policy.get("verify_wait").getAsBoolean();
     probeEveryNanos =
         policy.has("probe_every_s") ? (long) (policy.get("probe_every_s").getAsDouble() * 1e9) : 0;
@@ -133,6 +166,33 @@ public final class Plan {
               + " copies="
               + copies);
     }
+    boolean fits =
+        switch (verify) {
+          case NONE -> true;
+          case PAIR -> mode != Mode.CODED;
+          case VOTE -> mode == Mode.REPLICATED && 1 <= agree && agree <= copies;
+          case SCREEN ->
+              mode == Mode.SYSTEMATIC
+                  && !parities.isEmpty()
+                  && queries < screenQuorum
+                  && screenQuorum <= numWorkers;
+          case LOCATE -> mode == Mode.CODED;
+        };
+    if (!fits) {
+      throw new JsonParseException(
+          "plan.json: check \""
+              + verify.name().toLowerCase(Locale.ROOT)
+              + "\" does not go with mode "
+              + mode.name().toLowerCase(Locale.ROOT)
+              + ", copies="
+              + copies
+              + ", agree="
+              + agree
+              + ", "
+              + parities.size()
+              + " parities, screen_quorum="
+              + screenQuorum);
+    }
   }
 
   /** Reads a plan; a {@link JsonParseException} says which key is wrong. */
@@ -152,8 +212,10 @@ public final class Plan {
   /** Mode, code and policy as the archive states them. */
   Map<String, Object> report() {
     Map<String, Object> report = new LinkedHashMap<>();
-    for (String key : List.of("mode", "code", "policy")) {
-      report.put(key, json.get(key));
+    for (String key : List.of("mode", "code", "check", "policy")) {
+      if (json.has(key)) {
+        report.put(key, json.get(key));
+      }
     }
     return report;
   }

@@ -26,6 +26,10 @@ final class Query {
   Check check;
 
   boolean settled;
+
+  /** It ended without an answer: its client has left, or was sent an error. */
+  boolean abandoned;
+
   boolean late;
 
   /** Never shares a batch with others: it may be what kills workers, or it cannot be coded. */
@@ -68,7 +72,7 @@ final class Query {
 
   /** True if nobody waits for another answer to it: no client, and no check of one. */
   boolean done() {
-    return settled && (check == null || check.finished);
+    return settled && (check == null || check.finished || abandoned);
   }
 
   boolean avoids(String worker, long now) {

@@ -44,7 +44,9 @@ final class QueryFlow implements Flow {
       if (query.check != null) {
         byte[] compared = reply.section(reply.has("prediction") ? "prediction" : "answer");
         Outcome outcome = outcome(assignment.task);
-        router.checks.voted(query, new Check.Vote(assignment.worker, own, compared, outcome));
+        boolean screens = erasure == null && reply.has("prediction");
+        Check.Vote vote = new Check.Vote(assignment.worker, own, compared, outcome);
+        router.checks.voted(query, vote, screens ? compared : null);
         return;
       }
       settlement.answer(query, own, outcome(assignment.task));
@@ -70,15 +72,15 @@ final class QueryFlow implements Flow {
       if (query.group != null) {
         router.groups.reconstruct(query.group);
       }
-      hedge(assignment);
     }
+    hedge(assignment);
   }
 
   /** Sends a late query to one more worker, if the policy and its budget allow. */
   private void hedge(Assignment late) {
     Query query = late.task.query;
     if (late.done
-        || query.settled
+        || query.done()
         || !router.plan.hedge
         || !router.plan.idempotent
         || query.queued > 0
@@ -97,7 +99,7 @@ final class QueryFlow implements Flow {
   @Override
   public void died(Assignment assignment) {
     Query query = assignment.task.query;
-    if (query.settled) {
+    if (query.done()) {
       return;
     }
     query.deaths++;
@@ -105,7 +107,9 @@ final class QueryFlow implements Flow {
     if (query.group != null) {
       query.group.broken = true;
     }
-    if (!gaveUp(query)) {
+    if (query.settled) {
+      router.checks.lost(query);
+    } else if (!gaveUp(query)) {
       sendAgain(query, assignment.task.again(null, 0));
     }
   }
@@ -149,16 +153,24 @@ final class QueryFlow implements Flow {
   public void erased(Assignment assignment, String reason) {
     noteErasure(assignment, reason);
     Query query = assignment.task.query;
-    if (query.settled) {
+    if (query.done()) {
       return;
     }
-    if (++query.erasures > router.plan.stragglers || !router.plan.idempotent) {
+    query.erasures++;
+    query.erasedBy.add(assignment.worker);
+    query.avoidUntil = router.clock.nanos() + Math.max(AVOID_NANOS, 2 * router.lateness.nanos());
+    if (query.settled) {
+      router.checks.lost(query);
+    } else if (query.erasures > mostErasures() || !router.plan.idempotent) {
       settlement.error(query, 503, "no usable answer: " + reason);
     } else {
-      query.erasedBy.add(assignment.worker);
-      query.avoidUntil = router.clock.nanos() + Math.max(AVOID_NANOS, 2 * router.lateness.nanos());
       sendAgain(query, again(assignment));
     }
+  }
+
+  /** A worker that lies may do so with what is no answer at all. */
+  private int mostErasures() {
+    return router.plan.stragglers + router.plan.byzantine;
   }
 
   /** Counts an answer that cannot be used against the worker that gave it. */
@@ -184,7 +196,7 @@ final class QueryFlow implements Flow {
           task.query,
           500,
           "Worker left. The request is not sent again (handler.approxifer.policy.idempotent)");
-    } else if (!task.query.settled) {
+    } else if (!task.query.done()) {
       sendAgain(task.query, task);
     }
   }

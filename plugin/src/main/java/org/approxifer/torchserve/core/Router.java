@@ -37,6 +37,8 @@ public final class Router {
   final GroupFlow groups;
   private final QueryFlow queries;
   final CheckFlow checks;
+  private final CompareFlow comparisons;
+  final ProbeFlow probing;
   private final Quarantine quarantine;
   private final Payloads payloads;
 
@@ -72,7 +74,9 @@ public final class Router {
     queries = new QueryFlow(this, settlement);
     groups = new GroupFlow(this, settlement, queries);
     quarantine = new Quarantine(this, settlement);
-    checks = new CheckFlow(this, settlement, quarantine);
+    comparisons = new CompareFlow(this);
+    probing = new ProbeFlow(this, comparisons, quarantine);
+    checks = new CheckFlow(this, settlement, comparisons, quarantine);
     watchdog = new Watchdog(name, this, settlement);
     admission = new Admission(name, limit, this, settlement, watchdog);
   }
@@ -209,7 +213,8 @@ public final class Router {
     return switch (task.kind) {
       case RAW, HEDGE -> queries;
       case PARITY, ENCODE, CODED, DECODE -> groups;
-      case COMPARE, PROBE -> checks;
+      case COMPARE -> comparisons;
+      case PROBE -> probing;
     };
   }
 
@@ -256,7 +261,7 @@ public final class Router {
             }
           }
           new ArrayList<>(live).forEach(watchdog::check);
-          checks.probe(workers, now);
+          probing.probe(workers, now);
         });
   }
 
@@ -332,7 +337,10 @@ public final class Router {
 
   /** How many workers it takes to answer as the archive promises. */
   public int neededWorkers() {
-    return plan.mode == Plan.Mode.CODED ? plan.quorum : 1;
+    if (plan.mode == Plan.Mode.CODED) {
+      return plan.quorum;
+    }
+    return plan.verify == Plan.Verify.NONE || !plan.verifyWait ? 1 : plan.agree;
   }
 
   // ------------------------------------------------- for the package's flows

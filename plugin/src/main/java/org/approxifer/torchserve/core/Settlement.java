@@ -37,6 +37,7 @@ final class Settlement {
   /** Answers a query with an error unless it has been answered. */
   void error(Query query, int status, String message) {
     if (settle(query)) {
+      query.abandoned = true;
       note(status >= 500, "request " + query.requestId() + " answered " + status + ": " + message);
       refuse(query, status, message);
     }
@@ -69,7 +70,7 @@ final class Settlement {
 
   /** Forgets a query whose client has hung up. */
   void drop(Query query) {
-    settle(query);
+    query.abandoned |= settle(query);
   }
 
   private boolean settle(Query query) {
