@@ -117,13 +117,15 @@ class WorkerFaults:
             truth = told[row].clone()
             if self._random.random() < fault.lie_probability:
                 told[row] = self._wrong(truth, fault)
-            self._previous = truth
+            # One that is stuck repeats a single answer, its first; others know their latest.
+            if fault.lie != "stuck" or self._previous is None:
+                self._previous = truth
         return told.to(output.device)
 
     def _wrong(self, truth: torch.Tensor, fault: Fault) -> torch.Tensor:
         previous = self._previous
         if previous is None or previous.shape != truth.shape:
-            previous = torch.zeros_like(truth)
+            previous = truth if fault.lie == "stuck" else torch.zeros_like(truth)
         generator = torch.Generator().manual_seed(self._random.getrandbits(32))
         return corrupt_alone(
             truth, str(fault.lie), previous=previous, size=fault.lie_size, generator=generator

@@ -13,6 +13,7 @@ from approxifer_torchserve.serving.config import ConfigError
 
 
 def faults(tmp_path, **fault):
+    tmp_path.mkdir(exist_ok=True)
     path = tmp_path / "faults.json"
     path.write_text(json.dumps({"*": fault}))
     return WorkerFaults({VARIABLE: str(path)}, pid=1)
@@ -33,6 +34,14 @@ def test_lies_come_as_often_as_asked_and_not_without(tmp_path):
     assert 400 < (told != truth).all(dim=1).sum() < 600
     assert torch.equal(faults(tmp_path, delay_s=1.0).lie(truth.clone()), truth)
     assert WorkerFaults({}).lie(truth) is truth
+
+
+def test_stuck_repeats_one_answer_and_misrouted_gives_the_one_before(tmp_path):
+    truth = torch.arange(8.0).reshape(4, 2)
+    stuck, misrouted = (faults(tmp_path / kind, lie=kind) for kind in ("stuck", "misrouted"))
+    assert torch.equal(stuck.lie(truth.clone()), truth[:1].expand(4, 2))
+    assert torch.equal(stuck.lie(truth[2:].clone()), truth[:1].expand(2, 2))
+    assert torch.equal(misrouted.lie(truth.clone())[1:], truth[:-1])
 
 
 def test_an_unknown_lie_is_logged_and_ignored(tmp_path, caplog):
