@@ -87,6 +87,32 @@ def throughput(
 
 
 @app.command()
+def slowdown(
+    out: Annotated[Path, typer.Option(help="Folder for the report.", file_okay=False)] = Path(
+        "build/slowdown"
+    ),
+    factor: Annotated[float, typer.Option(min=1.1, help="How many times slower.")] = 5.0,
+    workers: Annotated[int, typer.Option(min=2, help="Per server.")] = 4,
+    turns: Annotated[int, typer.Option(min=1, help="Per server and batch size.")] = 6,
+    slow_s: Annotated[float, typer.Option(min=1, help="Seconds of a slowdown.")] = 8.0,
+    batch: Annotated[list[int] | None, typer.Option(help="Batch sizes; 1 and 8.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Saturated throughput, plugin off and on, while all workers become slower at once.
+
+    Work sent twice must not cost throughput when there is no worker to spare.
+    """
+    with _ready():
+        from approxifer_torchserve.bench.slowdown import Size, run_slowdown
+
+        size = Size(factor=factor, workers=workers, turns=turns, slow_s=slow_s)
+        if batch:
+            size = replace(size, batches=tuple(batch))
+        sheet = run_slowdown(out, size, _say)
+    _finish(sheet, out, as_json)
+
+
+@app.command()
 def chaos(
     out: Annotated[Path, typer.Option(help="Folder for the report.", file_okay=False)] = Path(
         "build/chaos"
