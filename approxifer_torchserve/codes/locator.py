@@ -248,13 +248,22 @@ class LocatingCode(LinearCode):
 
     def _locate(self, predictions: Flat, available: Tensor) -> Tensor:
         answers = answer_matrix(predictions.leaves)
-        broken = available & ~_finite(predictions.leaves)
-        budget = (self.byzantine - broken.sum(dim=1)).clamp(min=0)
-        locator = self.default_locator() if self.locator is None else self.locator
+        wrong = available & ~_finite(predictions.leaves)
         with torch.no_grad():
-            kept = available & ~broken
-            clean = torch.where(kept[..., None], answers, 0.0)
-            return broken | locator.convict(clean, kept, budget)
+            clean = torch.where((available & ~wrong)[..., None], answers, 0.0)
+            for locator in self._locators():
+                budget = (self.byzantine - wrong.sum(dim=1)).clamp(min=0)
+                wrong = wrong | locator.convict(clean, available & ~wrong, budget)
+        return wrong
+
+    def _locators(self) -> tuple[Locator, ...]:
+        """Say who convicts, in this order."""
+        if self.locator is not None:
+            return (self.locator,)
+        from approxifer_torchserve.codes.locator_outlier import OutlierLocator
+
+        # With few answers, or many missing, no residual is six times another: first who is far out.
+        return OutlierLocator(), self.default_locator()
 
 
 def _finite(leaves: tuple[Tensor, ...]) -> Tensor:

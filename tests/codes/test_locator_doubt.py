@@ -92,3 +92,21 @@ def test_an_outlier_locator_travels_as_a_file(tmp_path):
     locator = OutlierLocator((1.5,))
     save_locator(locator, tmp_path / "l.safetensors")
     assert load_locator(tmp_path / "l.safetensors") == locator
+
+
+@pytest.mark.parametrize(
+    ("name", "options"), [("pairs", {}), ("approxifer", {"systematic": False}), ("approxifer", {})]
+)
+def test_the_default_locates_gross_faults_among_few_answers(name: str, options: dict[str, bool]):
+    """Of six answers no residual is six times another, however wrong one of them is."""
+    code = make_code(name, queries=2, stragglers=0, byzantine=1, **options)
+    assert isinstance(code, LocatingCode)
+    answers = trial(code)
+    generator = torch.manual_seed(8)
+    liars = torch.rand(GROUPS, code.num_workers, generator=generator).argsort(dim=1) == 0
+    everything = torch.ones(code.num_workers, dtype=torch.bool)
+    assert code.locate(answers, everything, batch_dims=1).any(dim=1).double().mean() <= 0.03
+    for kind in ("huge", "exponent_gross"):
+        lies = corrupt(answers, liars, kind, generator=generator)
+        found = (code.locate(lies, everything, batch_dims=1) == liars).all(dim=1)
+        assert found.double().mean() >= 0.99, kind
