@@ -65,6 +65,11 @@ final class Backlog {
     return null;
   }
 
+  /** Drops what nobody waits for any more: it holds bodies, and no worker may ask for long. */
+  void sweep() {
+    take(task -> false);
+  }
+
   /** Tasks of clients that wait for a worker, parities not counted. */
   int waiting() {
     int waiting = 0;

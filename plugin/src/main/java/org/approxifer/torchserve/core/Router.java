@@ -261,6 +261,7 @@ public final class Router {
             }
           }
           new ArrayList<>(live).forEach(watchdog::check);
+          backlog.sweep();
           probing.probe(workers, now);
         });
   }
