@@ -18,7 +18,7 @@ from torch import Tensor
 
 from approxifer_torchserve.codes.locator import Locator, by_pattern
 
-RATIO = 12.0
+RATIO = 20.0
 """Times the median distance. Of clean groups of an MNIST CNN and a CIFAR-10 ResNet-20 (K = 2, 4, 8,
 one parity) at most 0.5 % hold an answer that far away."""
 NOISE = 1e-4
