@@ -339,6 +339,15 @@ def test_auto_lateness_follows_the_service_time_within_bounds(bench):
     assert b.router.report()["late_after_ms"] == 20  # never less
 
 
+def test_one_model_versions_service_time_says_nothing_of_anothers(bench):
+    quick, other = (bench(late_after_ms="auto", deadline_ms=2000) for _ in range(2))
+    for _ in range(64):
+        quick.offer()
+        quick.answer(quick.poll("9000"))
+    assert quick.router.report()["late_after_ms"] == 20
+    assert other.router.report()["late_after_ms"] == 200  # still cold
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
