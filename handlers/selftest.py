@@ -121,6 +121,9 @@ class SelfTest:
         last = self.plan["num_workers"] - 1
         if self.plan["mode"] == "systematic" and self.plan["systematic"][last] is None:
             self.send({"kind": "parity", "coded": last, **job}, parameters)
+        if self.plan.get("check") == "screen":
+            screen = {"kind": "screen", "size": len(members), "available": list(range(last + 1))}
+            self.send(screen, answers)
         lost = {"kind": "decode", "size": len(members), "members": members[:1]}
         lost["available"] = sorted(int(name[1:]) for name in answers if name != "p0")
         if not self.plan["code"].get("stragglers"):
