@@ -7,11 +7,14 @@ ships no Python stubs, and generating them needs a compiler at run time.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import grpc
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+
+from approxifer_torchserve.serving.tokens import read_key
 
 PACKAGE = "org.pytorch.serve.grpc.inference"
 METHOD = f"/{PACKAGE}.InferenceAPIsService/Predictions"
@@ -52,12 +55,21 @@ class GrpcPredictions:
     Args:
         target: ``host:port`` of the service (TorchServe's default is 127.0.0.1:7070).
         token: Inference token; None where authorization is off.
+        key_file: TorchServe's key_file.json, where no token is given: the token comes from there,
+            and again when the server refuses it because it has expired.
         timeout: Seconds for one call.
     """
 
-    def __init__(self, target: str, token: str | None = None, *, timeout: float = 60.0) -> None:
-        signed = [("protocol", "gRPC"), ("authorization", f"Bearer {token}")]
-        self._metadata = [] if token is None else signed
+    def __init__(
+        self,
+        target: str,
+        token: str | None = None,
+        *,
+        key_file: str | Path | None = None,
+        timeout: float = 60.0,
+    ) -> None:
+        self._token = token
+        self._key_file = key_file if token is None else None
         self._timeout = timeout
         self._channel = grpc.insecure_channel(target)
         self._call = self._channel.unary_unary(
@@ -73,7 +85,8 @@ class GrpcPredictions:
 
         Args:
             model: The model's name.
-            inputs: The request's body, or its parameters by name.
+            inputs: The request's body, or its parameters by name. ``x-approxifer-accept`` and
+                ``x-approxifer-deadline-ms`` among them are request options, as REST's headers.
             version: None for the default version.
 
         Returns:
@@ -81,10 +94,27 @@ class GrpcPredictions:
 
         Raises:
             grpc.RpcError: The server refused; ``code()`` and ``details()`` say why.
+            KeyFileError: The key file cannot be read.
         """
         named = {"data": inputs} if isinstance(inputs, bytes) else dict(inputs)
         request = _Request(model_name=model, model_version=version or "", input=named)
-        reply = self._call(request, timeout=self._timeout, metadata=self._metadata)
+        if self._token is None and self._key_file is not None:
+            self._token = read_key(self._key_file, "inference")
+        try:
+            return self._send(request)
+        except grpc.RpcError as error:
+            if self._key_file is None or error.code() != grpc.StatusCode.PERMISSION_DENIED:
+                raise
+            fresh = read_key(self._key_file, "inference")
+            if fresh == self._token:
+                raise
+            self._token = fresh
+        return self._send(request)
+
+    def _send(self, request: Any) -> bytes:
+        signed = [("protocol", "gRPC"), ("authorization", f"Bearer {self._token}")]
+        metadata = [] if self._token is None else signed
+        reply = self._call(request, timeout=self._timeout, metadata=metadata)
         return bytes(reply.prediction)
 
     def close(self) -> None:

@@ -104,6 +104,16 @@ def test_an_expired_management_key_is_read_again(live, renewed):
         assert "expired" in str(error.value)
 
 
+def test_an_expired_inference_key_is_read_again_over_grpc(live, renewed):
+    with GrpcPredictions(live.server.grpc, key_file=live.server.key_file) as client:
+        before = client.predict("tiny", png(1))
+        renewed("inference")
+        assert client.predict("tiny", png(1)) == before
+    with pytest.raises(grpc.RpcError) as error:
+        live.grpc.predict("tiny", png(1))  # it was given a token, not a file
+    assert error.value.code() == grpc.StatusCode.PERMISSION_DENIED
+
+
 def test_our_commands_take_the_keys_that_are_valid(live, renewed, monkeypatch):
     monkeypatch.setenv("APPROXIFER_KEY_FILE", str(live.server.key_file))
 
