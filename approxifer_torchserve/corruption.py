@@ -117,6 +117,10 @@ def _exponent(case: _Case) -> Tensor:
     return case.in_one_element(lambda values: flip_exponent(values, case.integers(0, width)))
 
 
+def _exponent_low(case: _Case) -> Tensor:
+    return case.in_one_element(lambda values: flip_exponent(values, case.integers(0, 4)))
+
+
 def _exponent_gross(case: _Case) -> Tensor:
     """What flipping a 0 of exponent bit 4, 5 or 6 does: the value grows by 2**16 or more."""
 
@@ -157,6 +161,7 @@ _KINDS: dict[str, _Kind] = {
     "stuck": _Kind(_stuck, 1.0, "the answer that this worker gave to another group", False),
     "misrouted": _Kind(_misrouted, 1.0, "another worker's answer of this group", False),
     "exponent": _Kind(_exponent, 1.0, "one random exponent bit of one random element flipped"),
+    "exponent_low": _Kind(_exponent_low, 1.0, "one element times or by 2, 4, 16 or 256"),
     "exponent_gross": _Kind(_exponent_gross, 1.0, "one element grows by 2^16, 2^32 or 2^64"),
     "nan": _Kind(_nan, 1.0, "one element is NaN"),
     "huge": _Kind(_huge, 1e6, "every element is multiplied by `size`"),

@@ -11,7 +11,7 @@ a clean group, so that a clean group like these is wrongly convicted with probab
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from typing import Literal
 
@@ -138,6 +138,7 @@ def fit_locator(
     steps: int = 4000,
     width: int = 64,
     seed: int = 0,
+    unseen: Collection[str] = (),
     progress: Progress | None = None,
 ) -> Locator:
     """Fit a locator to clean answers and set its thresholds on others.
@@ -151,13 +152,15 @@ def fit_locator(
         steps: Training steps of the network.
         width: Of the network's hidden layers.
         seed: Of training and thresholds.
+        unseen: Kinds of lies that the network's training leaves out, to measure what that costs.
         progress: Called with (done, total) steps.
 
     Returns:
         The locator, for ``code.with_locator``.
 
     Raises:
-        ValueError: The method does not fit the code, or there are too few groups.
+        ValueError: The method does not fit the code, there are too few groups, or ``unseen`` is
+            not of the kinds trained with.
     """
     if method == "auto":
         method = "network" if isinstance(code, Pairs) else "gaussian"
@@ -165,7 +168,9 @@ def fit_locator(
     if method == "network":
         if not isinstance(code, Pairs):
             raise ValueError(f"method 'network' is for code 'pairs', got {code!r}: use 'gaussian'")
-        locator = train_network(code, fit, steps=steps, width=width, seed=seed, progress=progress)
+        locator = train_network(
+            code, fit, steps=steps, width=width, seed=seed, unseen=unseen, progress=progress
+        )
     elif method == "gaussian":
         locator = GaussianLocator.fit(fit)
     else:

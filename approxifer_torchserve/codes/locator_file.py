@@ -16,7 +16,7 @@ from approxifer_torchserve.codes.locator_rational import RationalLocator
 from approxifer_torchserve.codes.locator_residual import ResidualLocator
 
 HEADER = "approxifer_locator"
-FORMAT = 1
+FORMAT = 2
 _KINDS: dict[str, type[Locator]] = {
     locator.kind: locator
     for locator in (

@@ -20,7 +20,8 @@ from torch import Tensor, nn
 
 from approxifer_torchserve.codes.linear import LinearCode
 from approxifer_torchserve.codes.locator import Locator
-from approxifer_torchserve.codes.locator_traits import LARGEST, Relations, Traits
+from approxifer_torchserve.codes.locator_relations import Relations
+from approxifer_torchserve.codes.locator_traits import LARGEST, Traits
 from approxifer_torchserve.codes.pairs import Pairs
 
 BATCH = 512
@@ -173,7 +174,9 @@ class NetworkLocator(Locator):
         """
         k = self.code.queries
         own, mixed = self.own.whitened(answers[:, :k]), self.mixed.whitened(answers[:, k:])
-        return self.relations(own[:, self.network.first], own[:, self.network.second], mixed)
+        first, second = self.network.first, self.network.second
+        whitened = torch.stack([own[:, first], own[:, second], mixed], dim=2)
+        return self.relations(whitened)
 
     def scores(self, answers: Tensor, available: Tensor) -> Tensor:
         """Compute log odds of "this worker lies" against "none does".

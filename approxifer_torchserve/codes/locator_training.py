@@ -6,13 +6,14 @@ missing. The loss is the logarithm of the probability given to all who lie, or t
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import torch
 from torch import Tensor
 
 from approxifer_torchserve.codes.locator_network import NetworkLocator, PairNetwork, Shape
-from approxifer_torchserve.codes.locator_traits import LARGEST, Relations, Traits
+from approxifer_torchserve.codes.locator_relations import Relations
+from approxifer_torchserve.codes.locator_traits import LARGEST, Traits
 from approxifer_torchserve.codes.pairs import Pairs
 from approxifer_torchserve.corruption import wrong_answers
 
@@ -29,7 +30,8 @@ LIES: tuple[tuple[str, float, tuple[float, float] | None], ...] = (
     ("permuted", 0.15, None),
     ("stuck", 0.25, None),
     ("misrouted", 0.12, None),
-    ("exponent", 0.20, None),
+    ("exponent", 0.12, None),
+    ("exponent_low", 0.12, None),
     ("huge", 0.05, (-3.0, 6.0)),
     ("element", 0.10, (-1.0, 5.0)),
 )
@@ -40,13 +42,19 @@ by 0.05 to 400 here. The subtle kinds get more of the training than those that a
 """
 
 
-def draw_lies(answers: Tensor, workers: Tensor, generator: torch.Generator) -> Tensor:
+def draw_lies(
+    answers: Tensor,
+    workers: Tensor,
+    generator: torch.Generator,
+    unseen: Collection[str] = (),
+) -> Tensor:
     """Draw one lie for each group, of random kinds.
 
     Args:
         answers: float32 ``[batch, N+1, features]``, clean.
         workers: int64 ``[batch]``, who lies.
         generator: Where chance comes from.
+        unseen: Kinds that are not drawn.
 
     Returns:
         float32 ``[batch, features]``, finite.
@@ -54,7 +62,7 @@ def draw_lies(answers: Tensor, workers: Tensor, generator: torch.Generator) -> T
     batch = len(answers)
     lies = torch.empty(batch, answers.shape[2])
     deviation = answers.std()
-    shares = torch.tensor([share for _, share, _ in LIES])
+    shares = torch.tensor([0.0 if kind in unseen else share for kind, share, _ in LIES])
     kinds = torch.multinomial(shares, batch, replacement=True, generator=generator)
     for index, (kind, _, sizes) in enumerate(LIES):
         groups = (kinds == index).nonzero().flatten()
@@ -79,6 +87,7 @@ def train_network(
     steps: int,
     width: int,
     seed: int,
+    unseen: Collection[str] = (),
     progress: Progress | None = None,
 ) -> NetworkLocator:
     """Train a locator; its thresholds are infinite until calibrated.
@@ -89,18 +98,25 @@ def train_network(
         steps: Training steps.
         width: Of the hidden layers.
         seed: Of initialisation and batches; equal seeds give equal locators on one machine.
+        unseen: Kinds of lies that the training leaves out, to measure what that costs.
         progress: Called with (done, total) steps.
 
     Returns:
         The locator.
+
+    Raises:
+        ValueError: ``unseen`` holds what is no kind of lie here, or all kinds.
     """
+    kinds = {kind for kind, _, _ in LIES}
+    if not kinds > set(unseen):
+        raise ValueError(f"unseen must be some of {sorted(kinds)}, not all, got {sorted(unseen)}")
     answers = answers.float().clamp(-LARGEST, LARGEST)
     k, workers = code.queries, code.num_workers
     own, mixed = (Traits.fit(part.flatten(0, 1)) for part in (answers[:, :k], answers[:, k:]))
     whitened = own.whitened(answers[:, :k]), mixed.whitened(answers[:, k:])
     first, second = ([edge[end] for edge in code.edges] for end in (0, 1))
     triples = torch.stack([whitened[0][:, first], whitened[0][:, second], whitened[1]], dim=2)
-    relations = Relations.fit(triples.flatten(0, 1))
+    relations = Relations.fit(triples.flatten(0, 1), own, mixed)
     generator = torch.Generator().manual_seed(seed)
     with torch.random.fork_rng(devices=[]), torch.enable_grad(), torch.inference_mode(False):
         torch.manual_seed(seed)
@@ -124,7 +140,8 @@ def train_network(
             for lie in range(max(code.byzantine, 1)):
                 lying = (count > lie).nonzero().flatten()
                 who = order[lying, lie]
-                told[lying, who] = wrong = draw_lies(clean, order[:, lie], generator)[lying]
+                drawn = draw_lies(clean, order[:, lie], generator, unseen)
+                told[lying, who] = wrong = drawn[lying]
                 liars[lying, who] = True
                 query = who < k
                 traits[0][lying[query], who[query]] = own(wrong[query])

@@ -88,6 +88,33 @@ def test_the_network_finds_plausible_lies_too():
     assert located(default, "stuck") < located(code, "stuck") - 0.2
 
 
+def test_an_element_that_all_but_vanished_is_found_though_small_elements_are_common():
+    code = calibrated("pairs")
+    answers, _ = trial(code)
+    liars = torch.eye(code.num_workers, dtype=torch.bool)[torch.arange(GROUPS) % code.num_workers]
+    lies = answers.clone()
+    # Exponent bit 4 of the smallest element is cleared: nothing but its size gives that away.
+    said = lies[liars]
+    column = said.abs().argmin(dim=1)
+    said[torch.arange(GROUPS), column] /= 2.0**16
+    lies[liars] = said
+    wrong = code.locate(lies, torch.ones(code.num_workers, dtype=torch.bool), batch_dims=1)
+    assert (wrong == liars).all(dim=1).double().mean() > 0.9
+
+
+def test_a_kind_of_lie_can_be_left_out_of_the_training():
+    code = calibrated("pairs")
+    answers, _ = trial(code)
+    half = answers[:150], answers[150:]
+    seen, unseen = (
+        fit_locator(code, *half, level=0.05, steps=3, width=8, unseen=kinds)
+        for kinds in ((), ("stuck",))
+    )
+    assert seen != unseen
+    with pytest.raises(ValueError, match=r"unseen must be some of .* got \['stuk'\]"):
+        fit_locator(code, *half, level=0.05, steps=3, width=8, unseen=("stuk",))
+
+
 def test_two_liars_are_removed_one_at_a_time():
     code = calibrated("pairs", 2)
     assert located(code, "gaussian", 100.0) >= 0.98
@@ -149,7 +176,7 @@ def test_missing_answers_are_never_convicted_nor_read():
     assert torch.equal(code.locate(spoilt, available, batch_dims=1), wrong)
 
 
-def test_several_heads_and_wide_answers():
+def test_several_heads_and_wide_answers(tmp_path):
     weights = torch.randn(64, 80, generator=torch.manual_seed(1)) / 8
     _, queries, _, _ = digits()
 
@@ -167,6 +194,8 @@ def test_several_heads_and_wide_answers():
     answers["box"][5] += 20.0
     assert code.locate(answers, everything).nonzero().flatten().tolist() == [5]
     assert code.decode(answers, everything)["map"].shape == (4, 8, 9)
+    save_locator(code.locator, tmp_path / "wide")
+    assert load_locator(tmp_path / "wide") == code.locator
 
 
 @pytest.mark.parametrize("name", ["pairs", "approxifer"])
@@ -215,9 +244,9 @@ def test_other_files_are_refused(tmp_path):
     with pytest.raises(ValueError, match="must be a safetensors file"):
         load_locator(path)
     save_file(
-        {}, path, metadata={"approxifer_locator": '{"format": 1, "kind": "oracle", "settings": {}}'}
+        {}, path, metadata={"approxifer_locator": '{"format": 2, "kind": "oracle", "settings": {}}'}
     )
-    with pytest.raises(ValueError, match=r"must be of format 1 and one of .*'oracle'"):
+    with pytest.raises(ValueError, match=r"must be of format 2 and one of .*'oracle'"):
         load_locator(path)
 
 
