@@ -1,9 +1,9 @@
 """Lying workers against a real server: what reaches clients, who is found, what it costs.
 
-For each policy one model on at most nine workers, for each kind of lie one cell of some seconds::
+For each layout and policy one model, for each kind of lie one cell of some seconds::
 
-    healthy ── one liar × each kind ── two liars × each kind        last policy: a clean run, too
-    each cell: some processes told to lie ── Poisson load, every answer compared ── well again
+    healthy ── liars × each kind          at the end: a long clean run of one policy
+    each cell: the busiest told to lie ── Poisson load, every answer compared ── well again
 
 A liar is a *process*: the restart that quarantine brings heals it, so a cell counts what reached
 clients until then.
@@ -15,7 +15,7 @@ import asyncio
 import contextlib
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -24,25 +24,29 @@ import psutil
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from approxifer_torchserve.bench import probe
 from approxifer_torchserve.bench.byzantine_cells import (
     CLEAN,
+    RECONSTRUCTED,
+    Answer,
     Cell,
     Size,
+    Stage,
     Store,
     accent,
     fault,
     in_quarantine,
-    is_wrong,
     plan,
-    policies,
     tally,
 )
-from approxifer_torchserve.bench.load import arrival_times, new_client, send_at
+from approxifer_torchserve.bench.byzantine_model import Model, is_wrong, same_class
+from approxifer_torchserve.bench.byzantine_policies import Layout, policies
+from approxifer_torchserve.bench.load import OUTCOME_HEADER, arrival_times, new_client, send_at
 from approxifer_torchserve.bench.served import POLL_S, Served, State, idle
 from approxifer_torchserve.serving.cluster import ClusterError
 
-BODIES, BODY_BYTES = 256, 256
+WARM_S = 1.0
+START_S = 300.0
+"""Twenty workers of a busy machine."""
 
 
 class Lab:
@@ -50,38 +54,23 @@ class Lab:
 
     Args:
         size: What is served.
+        model: The network, its requests and locators.
     """
 
-    def __init__(self, size: Size) -> None:
-        self.size = size
-        self.bodies = [probe.body(number, BODY_BYTES) for number in range(BODIES)]
-        self.right = [probe.right_answer(content) for content in self.bodies]
+    def __init__(self, size: Size, model: Model) -> None:
+        self.size, self.model = size, model
         self._stack = ExitStack()
         self._cells = 0
 
     def __enter__(self) -> Lab:
-        """Archive the models and start the server, without workers.
+        """Start the server, without workers.
 
         Raises:
             LaunchError: The server did not start.
         """
         with ExitStack() as stack:
             work = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="approxifer-lies-")))
-            self.served = Served(work)
-            sample = work / "sample.bin"
-            sample.write_bytes(probe.body(BODIES, BODY_BYTES))
-            code = {"name": "approxifer", "queries": self.size.workers - 1, "stragglers": 1}
-            for name, policy in policies(self.size).items():
-                probe.archive_coded(
-                    self.served.store, name,
-                    approxifer={"code": code, "policy": {"deadline_ms": 5000, **policy}},
-                    settings={
-                        "responseTimeout": 10,
-                        "handler": {"bench": {"service_ms": self.size.service_ms}},
-                    },
-                    sample=sample if "probe_every_s" in policy else None,
-                )  # fmt: skip
-            stack.enter_context(self.served)
+            self.served = stack.enter_context(Served(work))
             self.faults, self.cluster = self.served.faults, self.served.cluster
             self._stack = stack.pop_all()
         return self
@@ -91,53 +80,97 @@ class Lab:
         self._stack.close()
 
     @contextlib.contextmanager
-    def serving(self, policy: str) -> Iterator[None]:
-        """Register a policy's model while a block lasts.
+    def serving(
+        self, layout: Layout, policy: str, progress: Callable[[int, int], None] | None = None
+    ) -> Iterator[Trial]:
+        """Archive a policy's model and register it while a block lasts.
+
+        Args:
+            layout: Workers and liars.
+            policy: Which.
+            progress: Called while a locator is fitted; see `Model.locator`.
 
         Raises:
             ClusterError: Workers did not come up.
         """
-        self.cluster.register(f"{policy}.mar", name=policy, workers=self.size.workers)
+        made = policies(layout, self.size.rate, self.size.probe_every_s)[policy]
+        name = f"{policy}-{layout.workers}"
+        if made.located:
+            self.model.locator(made.code, progress)
+        self.model.archive(self.served.store, name, made, self.size.service_ms)
+        self.cluster.register(f"{name}.mar", name=name, workers=layout.workers, timeout=START_S)
         try:
-            yield
+            yield Trial(self, layout, policy, name)
         finally:
             self.faults.clear()
-            self.cluster.unregister(policy)
+            self.cluster.unregister(name)
 
-    def cell(self, policy: str, kind: str, liars: int, seconds: float) -> Cell:
-        """Load the model while some workers lie, and make them well again.
+    def seed(self) -> int:
+        """Return another number each time."""
+        self._cells += 1
+        return self._cells
+
+
+class Trial:
+    """Measures cells of a model that is registered.
+
+    Args:
+        lab: Its server.
+        layout: Workers and liars.
+        policy: Which.
+        name: Of the model.
+    """
+
+    def __init__(self, lab: Lab, layout: Layout, policy: str, name: str) -> None:
+        self.lab, self.layout, self.policy, self.name = lab, layout, policy, name
+        self.served, self.cluster, self.faults = lab.served, lab.cluster, lab.faults
+        self.url = self.served.target(name).url
+
+    def cell(self, kind: str, liars: int, seconds: float) -> Cell:
+        """Load the model while its busiest workers lie, and make them well again.
 
         Raises:
             ClusterError: The workers did not become well.
         """
-        self._cells += 1
-        pids = {one.id: one.pid for one in self.cluster.describe(policy)[0].workers}
-        names = sorted(pids, key=int)
-        # Two are neighbours, which may be a pair again and again: the worst for pairs.
-        chosen = [names[(self._cells * 2 + i) % len(names)] for i in range(liars)]
-        before = self._quiet(policy)
+        pids = {one.id: one.pid for one in self.cluster.describe(self.name)[0].workers}
+        busy = self._cpu(pids)
+        asyncio.run(self._load((), WARM_S))
+        spent = {name: now - busy[name] for name, now in self._cpu(pids).items()}
+        chosen = sorted(pids, key=lambda name: spent[name], reverse=True)[:liars]
+        before = self._quiet()
         if kind == CLEAN:
-            own = {str(pids[name]): accent(i) for i, name in enumerate(names)}
-            self.faults.put_all(own)
+            names = sorted(pids, key=int)
+            self.faults.put_all(
+                {str(pids[name]): accent(i, len(names)) for i, name in enumerate(names)}
+            )
         else:
             self.faults.put_all({str(pids[name]): fault(kind) for name in chosen})
-        answers, found, late = asyncio.run(self._load(policy, chosen, seconds))
-        after = self._quiet(policy)
+        answers, found, late = asyncio.run(self._load(chosen, seconds))
+        after = self._quiet()
         self.faults.clear()
-        self._heal(policy, before, {name: pids[name] for name in chosen})
-        return tally(policy, kind, found, answers, before, after, late)
+        self._heal(before, {name: pids[name] for name in chosen})
+        return tally(self.layout.workers, self.policy, kind, found, answers, before, after, late)
+
+    def _cpu(self, pids: Mapping[str, int]) -> dict[str, float]:
+        """Return how many seconds each worker has computed."""
+        spent = dict.fromkeys(pids, 0.0)
+        for name, pid in pids.items():
+            with contextlib.suppress(psutil.Error):
+                times = psutil.Process(pid).cpu_times()
+                spent[name] = times.user + times.system
+        return spent
 
     async def _load(
-        self, policy: str, liars: Sequence[str], seconds: float
-    ) -> tuple[list[tuple[int, bool]], dict[str, float | None], float]:
+        self, liars: Sequence[str], seconds: float
+    ) -> tuple[list[Answer], dict[str, float | None], float]:
         found: dict[str, float | None] = dict.fromkeys(liars)
-        times = arrival_times(self.size.rate, seconds, self._cells)
-        target = self.served.target(policy)
-        async with new_client(target) as client:
+        times = arrival_times(self.lab.size.rate, seconds, self.lab.seed())
+        bodies = len(self.lab.model.bodies)
+        async with new_client(self.served.target(self.name)) as client:
             start = time.perf_counter()
-            watcher = asyncio.create_task(self._watch(client, policy, found, start))
+            watcher = asyncio.create_task(self._watch(client, found, start))
             answers, late = await send_at(
-                times, lambda number, _: self._ask(client, target.url, number % BODIES)
+                times, lambda number, due: self._ask(client, number % bodies, due)
             )
             watcher.cancel()
             with contextlib.suppress(asyncio.CancelledError):
@@ -145,35 +178,40 @@ class Lab:
         return answers, found, late
 
     async def _watch(
-        self, client: httpx.AsyncClient, policy: str, found: dict[str, float | None], start: float
+        self, client: httpx.AsyncClient, found: dict[str, float | None], start: float
     ) -> None:
         while found and None in found.values():
             with contextlib.suppress(httpx.HTTPError):
-                reply = await client.get(f"{self.served.server.inference}/coded/{policy}")
+                reply = await client.get(f"{self.served.server.inference}/coded/{self.name}")
                 workers = reply.json()["models"][0]["workers"]
                 for name in found:
                     if found[name] is None and in_quarantine(workers[name]):
                         found[name] = time.perf_counter() - start
             await asyncio.sleep(POLL_S)
 
-    async def _ask(self, client: httpx.AsyncClient, url: str, number: int) -> tuple[int, bool]:
+    async def _ask(self, client: httpx.AsyncClient, number: int, due: float) -> Answer:
+        content, right = self.lab.model.bodies[number], self.lab.model.right[number]
         try:
-            reply = await asyncio.wait_for(client.post(url, content=self.bodies[number]), 7)
+            reply = await asyncio.wait_for(client.post(self.url, content=content), 7)
         except (httpx.HTTPError, asyncio.TimeoutError):
-            return 0, False
-        wrong = reply.status_code == 200 and is_wrong(reply.content, self.right[number])
-        return reply.status_code, wrong
+            return Answer(0)
+        seconds = time.perf_counter() - due
+        if reply.status_code != 200:
+            return Answer(reply.status_code, seconds=seconds)
+        decoded = reply.headers.get(OUTCOME_HEADER) == RECONSTRUCTED
+        fine = same_class if decoded else _near
+        return Answer(200, not fine(reply.content, right), decoded, seconds)
 
-    def _quiet(self, policy: str) -> State:
+    def _quiet(self) -> State:
         start = time.monotonic()
 
         def well(state: State) -> bool:
             # Probes go on for ever; a request and its check are over within the time.
             return state["in_flight"] == 0 and (idle(state) or time.monotonic() > start + 1)
 
-        return self.served.once(policy, well, 10)
+        return self.served.once(self.name, well, 10)
 
-    def _heal(self, policy: str, before: State, liars: Mapping[str, int]) -> None:
+    def _heal(self, before: State, liars: Mapping[str, int]) -> None:
         """Give all workers a clean account: those ever judged wrong are restarted, readmitted."""
 
         def judged(state: State) -> set[str]:
@@ -185,56 +223,73 @@ class Lab:
             }
 
         end = time.monotonic() + 60
-        state = self.served.state(policy)
+        state = self.served.state(self.name)
         for name in judged(state):
             if not in_quarantine(state["workers"][name]):
                 # Readmission forgets what an account says; only the quarantined are readmitted.
-                self.cluster.quarantine(policy, name)
+                self.cluster.quarantine(self.name, name)
         while True:
-            model = self.cluster.describe(policy)[0]
+            model = self.cluster.describe(self.name)[0]
             lying = {one.id for one in model.workers if liars.get(one.id) == one.pid}
-            state = self.served.state(policy)
+            state = self.served.state(self.name)
             away = {name for name, one in state["workers"].items() if in_quarantine(one)}
             alive = all(psutil.pid_exists(one.pid) for one in model.workers)
-            if model.ready == self.size.workers and alive and not away & lying:
+            if model.ready == self.layout.workers and alive and not away & lying:
                 for name in away:
-                    self.cluster.readmit(policy, name)
+                    self.cluster.readmit(self.name, name)
                 return
             if time.monotonic() > end:
-                raise ClusterError(f"{policy}: its workers were not well after 60 s: {state}")
+                raise ClusterError(f"{self.name}: its workers were not well after 60 s: {state}")
             time.sleep(0.2)
 
 
-def run_cells(out: Path, size: Size, console: Console) -> list[Cell]:
+def _near(content: bytes, right: Mapping[str, object]) -> bool:
+    return not is_wrong(content, right)
+
+
+def run_cells(out: Path, size: Size, console: Console, only: Sequence[str] = ()) -> list[Cell]:
     """Measure all cells that an earlier run into the same folder did not.
 
     Args:
         out: Folder that keeps them.
         size: What to measure.
         console: Where the progress bar goes.
+        only: Policies to measure now; all where empty.
 
     Raises:
         LaunchError: The server did not start.
         ClusterError: Workers did not come up, or did not become well.
+        OSError: The network could not be trained.
     """
     store = Store(out / "cells.jsonl", size)
-    done = {cell.key for cell in store.cells}
-    todo = {
-        policy: left
-        for policy, cells in plan(size).items()
-        if (left := [cell for cell in cells if (policy, *cell[:2]) not in done])
-    }
+    todo = [stage for stage in store.left(plan(size)) if not only or stage.policy in only]
     if not todo:
         return store.cells
-    columns = (TextColumn("{task.description:32}"), BarColumn(), TimeElapsedColumn())
-    total = sum(seconds for cells in todo.values() for _, _, seconds in cells)
-    with Progress(*columns, console=console) as bar, Lab(size) as lab:
-        task = bar.add_task("", total=total)
-        for policy, cells in todo.items():
-            bar.update(task, description=f"{policy}: start {size.workers} workers")
-            with lab.serving(policy):
-                for kind, liars, seconds in cells:
-                    bar.update(task, description=f"{policy}: {liars} × {kind}")
-                    store.add(lab.cell(policy, kind, liars, seconds))
+    columns = (TextColumn("{task.description:40}"), BarColumn(), TimeElapsedColumn())
+    total = sum(seconds for stage in todo for _, _, seconds in stage.cells)
+    with Progress(*columns, console=console) as bar:
+        task = bar.add_task("train the network", total=total)
+
+        def say(text: str) -> None:
+            bar.update(task, description=text)
+
+        with Lab(size, Model(out)) as lab:
+            for stage in todo:
+                for seconds in _measure(lab, stage, store, say):
                     bar.advance(task, seconds)
     return store.cells
+
+
+def _measure(lab: Lab, stage: Stage, store: Store, say: Callable[[str], None]) -> Iterator[float]:
+    """Measure a stage's cells, and yield the seconds of each when it is kept."""
+    workers, policy = stage.layout.workers, stage.policy
+
+    def fitting(done: int, of: int) -> None:
+        say(f"{policy}: fit the locator {100 * done // of} %")
+
+    say(f"{policy}: start {workers} workers")
+    with lab.serving(stage.layout, policy, fitting) as trial:
+        for kind, liars, seconds in stage.cells:
+            say(f"{workers} workers, {policy}: {liars} × {kind}")
+            store.add(trial.cell(kind, liars, seconds))
+            yield seconds

@@ -8,14 +8,21 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-KINDS = ("gaussian", "sign_flip", "permuted", "stuck", "misrouted", "exponent", "nan", "huge")
+from approxifer_torchserve.bench.byzantine_policies import POLICIES, SMALL, Layout
+from approxifer_torchserve.bench.report import quantile
+
 RARE = "gaussian 1 in 5"
+# What says most comes first, in case a run is stopped.
+KINDS = (
+    "sign_flip", "gaussian", "permuted", "stuck", "misrouted", "exponent", "nan", "huge", RARE,
+)  # fmt: skip
 CLEAN, HEALTHY = "clean", "healthy"
-# Two liars of these kinds may say the same: functions of the truth alone, or the answer before,
-# which two workers share that were the pair of the query before.
+# Two liars of these kinds may say the same: functions of the truth alone, or an old answer, which
+# two workers share that were the pair of an earlier query.
 ALIKE = ("sign_flip", "huge", "stuck", "misrouted")
-# The same as the policy's tolerance: less than this is no wrong answer.
-RTOL, ATOL = 1e-3, 1e-4
+RECONSTRUCTED = "reconstructed"
+# Of a prediction; the widest accent, less than half of the policy's tolerance.
+WIDEST_ACCENT = 4e-4
 
 
 @dataclass(frozen=True)
@@ -23,26 +30,50 @@ class Size:
     """What is served, how it is asked, and how long.
 
     Attributes:
-        workers: Of each policy's model; one model is registered at a time.
+        layouts: Workers and liars; one model is registered at a time.
         rate: Requests per second.
         cell_s: Seconds of load per cell.
         clean_s: Seconds of the clean run.
-        service_ms: What a forward takes, asleep.
+        service_ms: What a forward takes beside its work, asleep.
         probe_every_s: The policies'; a liar is found after about two of these.
-        policies: Some of `policies`.
-        kinds: Some of ``KINDS`` and ``RARE``.
-        liars: How many workers lie at once.
+        policies: Some of ``POLICIES``.
+        kinds: Some of ``KINDS``.
+        clean_policy: The one of the clean run.
     """
 
-    workers: int = 6
+    layouts: tuple[Layout, ...] = SMALL
     rate: float = 40.0
     cell_s: float = 6.0
     clean_s: float = 300.0
     service_ms: float = 10.0
-    probe_every_s: float = 0.5
-    policies: tuple[str, ...] = ("none", "probes", "audit", "pair")
-    kinds: tuple[str, ...] = (*KINDS, RARE)
-    liars: tuple[int, ...] = (1, 2)
+    probe_every_s: float = 2.0
+    policies: tuple[str, ...] = POLICIES
+    kinds: tuple[str, ...] = KINDS
+    clean_policy: str = "vote"
+
+
+QUICK = Size(
+    cell_s=3.0, clean_s=10.0, probe_every_s=1.0, kinds=("sign_flip", "nan"),
+    policies=("none", "parity", "vote", "pairs", "coded"),
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What became of one request.
+
+    Attributes:
+        status: Of HTTP; 0 where there was no answer.
+        wrong: A reconstructed answer of another class than the model's own; any other answer that
+            is not the model's own within tolerance.
+        reconstructed: Whether it was decoded from other answers.
+        seconds: From when it was due until it was answered.
+    """
+
+    status: int
+    wrong: bool = False
+    reconstructed: bool = False
+    seconds: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -50,58 +81,58 @@ class Cell:
     """What one cell gave.
 
     Attributes:
+        workers: Of the model.
         policy: Which.
         kind: Of lie; ``HEALTHY`` and ``CLEAN`` where nobody lied.
         liars: How many lied.
         requests: Sent.
         answered: With status 200.
-        wrong: Of these, not the model's own beyond tolerance.
+        reconstructed: Of these, decoded from other answers.
+        wrong: Of the others, not the model's own beyond tolerance.
+        wrong_class: Of the reconstructed, with another class than the model's own.
         refused: With another status, or none at all.
         found_s: For each liar, seconds until it was quarantined; None for never.
         convicted: Honest workers with a confirmed wrong answer.
         quarantined: Honest workers in quarantine.
-        extra: Jobs beyond one per request, per request.
+        suspected: How often honest workers were suspected.
+        extra: Jobs beyond one per request, per request, without probes.
         jobs: Handed to workers, by kind.
         late_hedges: Jobs sent again because they were late; part of ``extra``.
+        median_ms: Latency of the answered.
+        p99_ms: Latency of the answered.
         late_sending_s: The longest that a request left after it was due: the client's own fault.
     """
 
+    workers: int
     policy: str
     kind: str
     liars: int
     requests: int
     answered: int
+    reconstructed: int
     wrong: int
+    wrong_class: int
     refused: int
     found_s: tuple[float | None, ...]
     convicted: tuple[str, ...]
     quarantined: tuple[str, ...]
+    suspected: int
     extra: float
     jobs: dict[str, int]
     late_hedges: int
+    median_ms: float
+    p99_ms: float
     late_sending_s: float
 
     @property
-    def key(self) -> tuple[str, str, int]:
+    def key(self) -> tuple[int, str, str, int]:
         """What tells it from the others."""
-        return self.policy, self.kind, self.liars
+        return self.workers, self.policy, self.kind, self.liars
 
     @property
     def wrong_share(self) -> float:
-        """Fraction of the answers that were wrong."""
-        return self.wrong / self.answered if self.answered else 0.0
-
-
-def policies(size: Size) -> dict[str, dict[str, Any]]:
-    """Return the policies by name, as they stand in model-config.yaml."""
-    probing = {"probe_every_s": size.probe_every_s}
-    found: dict[str, dict[str, Any]] = {
-        "none": {},
-        "probes": probing,
-        "audit": {"verify": "pair", "verify_wait": False},
-        "pair": {"verify": "pair", **probing},
-    }
-    return {name: found[name] for name in size.policies}
+        """Fraction of the answers that were wrong, or reconstructed with another class."""
+        return (self.wrong + self.wrong_class) / self.answered if self.answered else 0.0
 
 
 def fault(kind: str) -> dict[str, float | str]:
@@ -111,35 +142,20 @@ def fault(kind: str) -> dict[str, float | str]:
     return {"lie": kind}
 
 
-def accent(number: int) -> dict[str, float | str]:
+def accent(number: int, workers: int) -> dict[str, float | str]:
     """Return what makes a worker's last digits its own, as another make of device would.
 
-    Bytes differ then and numbers agree, so that pairs must really compare. All differ by less than
-    half of the policy's tolerance.
+    Bytes differ then and numbers agree, so that checks must really compare.
     """
-    return {"lie": "huge", "lie_size": 1 + 5e-5 * (number + 1)}
-
-
-def is_wrong(content: bytes, right: Mapping[str, Any]) -> bool:
-    """Tell whether an answer's scores are beyond tolerance, or it is no answer at all."""
-    try:
-        scores, true = json.loads(content)["scores"], right["scores"]
-        if len(scores) != len(true):
-            return True
-        near = all(
-            abs(a - b) <= ATOL + RTOL * max(abs(a), abs(b))
-            for a, b in zip(scores, true, strict=True)
-        )
-    except (ValueError, KeyError, TypeError):
-        return True
-    return not near
+    return {"lie": "huge", "lie_size": 1 + WIDEST_ACCENT * (number + 1) / workers}
 
 
 def tally(
+    workers: int,
     policy: str,
     kind: str,
     liars: Mapping[str, float | None],
-    answers: Sequence[tuple[int, bool]],
+    answers: Sequence[Answer],
     before: Mapping[str, Any],
     after: Mapping[str, Any],
     late_sending_s: float = 0.0,
@@ -147,10 +163,11 @@ def tally(
     """Make a cell's figures.
 
     Args:
+        workers: Of the model.
         policy: Which.
         kind: Of lie.
         liars: Their ids; seconds until each was quarantined.
-        answers: Status and wrongness of each request.
+        answers: What became of each request.
         before: What ``GET /coded/<model>`` said before the cell.
         after: And afterwards.
         late_sending_s: See `Cell`.
@@ -161,25 +178,37 @@ def tally(
     admitted = new["requests"] - old["requests"]
     honest = {name: one for name, one in after["workers"].items() if name not in liars}
 
-    def confirmed(state: Mapping[str, Any], name: str) -> int:
-        return int(state["workers"].get(name, {}).get("confirmed_wrong", 0))
+    def more(name: str, key: str) -> int:
+        was = before["workers"].get(name, {}).get(key, 0)
+        # A worker that was started anew counts from 0.
+        return max(0, int(after["workers"][name].get(key, 0)) - int(was))
 
-    answered = sum(status == 200 for status, _ in answers)
+    answered = [one for one in answers if one.status == 200]
+    decoded = [one for one in answered if one.reconstructed]
+    wrong_class = sum(one.wrong for one in decoded)
+    times = [1e3 * one.seconds for one in answered]
+    work = sum(count for name, count in jobs.items() if name != "probe")
     return Cell(
-        policy,
-        kind,
-        len(liars),
-        len(answers),
-        answered,
-        sum(status == 200 and wrong for status, wrong in answers),
-        len(answers) - answered,
-        tuple(liars.values()),
-        tuple(name for name in honest if confirmed(after, name) > confirmed(before, name)),
-        tuple(name for name, one in honest.items() if in_quarantine(one)),
-        (sum(jobs.values()) - admitted) / admitted if admitted else 0.0,
-        jobs,
-        new["hedges"] - old["hedges"],
-        late_sending_s,
+        workers=workers,
+        policy=policy,
+        kind=kind,
+        liars=len(liars),
+        requests=len(answers),
+        answered=len(answered),
+        reconstructed=len(decoded),
+        wrong=sum(one.wrong for one in answered) - wrong_class,
+        wrong_class=wrong_class,
+        refused=len(answers) - len(answered),
+        found_s=tuple(liars.values()),
+        convicted=tuple(name for name in honest if more(name, "confirmed_wrong")),
+        quarantined=tuple(name for name, one in honest.items() if in_quarantine(one)),
+        suspected=sum(more(name, "suspicions") for name in honest),
+        extra=(work - admitted) / admitted if admitted else 0.0,
+        jobs=jobs,
+        late_hedges=new["hedges"] - old["hedges"],
+        median_ms=quantile(times, 0.5) if times else 0.0,
+        p99_ms=quantile(times, 0.99) if times else 0.0,
+        late_sending_s=late_sending_s,
     )
 
 
@@ -188,15 +217,31 @@ def in_quarantine(worker: Mapping[str, Any]) -> bool:
     return worker["state"] in ("quarantined", "kept out")
 
 
-def plan(size: Size) -> dict[str, list[tuple[str, int, float]]]:
-    """Return each policy's cells: kind, how many lie, seconds. Whoever judges most runs clean."""
-    cells: dict[str, list[tuple[str, int, float]]] = {}
-    for policy in size.policies:
-        cells[policy] = [(HEALTHY, 0, size.cell_s)]
-        cells[policy] += [(kind, n, size.cell_s) for n in size.liars for kind in size.kinds]
+@dataclass(frozen=True)
+class Stage:
+    """Cells of one policy on one layout: its model is registered as long as they last.
+
+    Attributes:
+        layout: Workers and liars.
+        policy: Which.
+        cells: Kind, how many lie, seconds.
+    """
+
+    layout: Layout
+    policy: str
+    cells: tuple[tuple[str, int, float], ...]
+
+
+def plan(size: Size) -> list[Stage]:
+    """Return what is measured, in order; the long clean run comes last."""
+    stages = []
+    for layout in size.layouts:
+        cells = ((HEALTHY, 0), *((kind, layout.liars) for kind in size.kinds))
+        timed = tuple((kind, liars, size.cell_s) for kind, liars in cells)
+        stages += [Stage(layout, policy, timed) for policy in size.policies]
     if size.clean_s > 0:
-        cells[size.policies[-1]].append((CLEAN, 0, size.clean_s))
-    return cells
+        stages.append(Stage(size.layouts[0], size.clean_policy, ((CLEAN, 0, size.clean_s),)))
+    return stages
 
 
 class Store:
@@ -223,6 +268,17 @@ class Store:
         self.cells.append(cell)
         with self.path.open("a") as file:
             file.write(json.dumps(asdict(cell)) + "\n")
+
+    def left(self, stages: Sequence[Stage]) -> list[Stage]:
+        """Return what of a plan is not measured yet."""
+        done = {cell.key for cell in self.cells}
+        found = []
+        for stage in stages:
+            prefix = (stage.layout.workers, stage.policy)
+            cells = tuple(cell for cell in stage.cells if (*prefix, *cell[:2]) not in done)
+            if cells:
+                found.append(Stage(stage.layout, stage.policy, cells))
+        return found
 
 
 def _cell(read: dict[str, Any]) -> Cell:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from statistics import mean
 
-from approxifer_torchserve.bench.byzantine_cells import ALIKE, CLEAN, HEALTHY, Cell, Size
+from approxifer_torchserve.bench.byzantine_cells import ALIKE, CLEAN, HEALTHY, RARE, Cell, Size
+from approxifer_torchserve.bench.byzantine_plot import plot
+from approxifer_torchserve.bench.byzantine_policies import EXACT, WHAT, Layout
 from approxifer_torchserve.bench.sheet import Check, Sheet, Table
+
+PLOT = "wrong.png"
 
 
 def found(cell: Cell) -> str:
@@ -20,17 +24,18 @@ def found(cell: Cell) -> str:
 
 
 def lies_alike(cell: Cell) -> bool:
-    """Tell whether two workers said the same wrong thing, which outvotes an honest one."""
-    return cell.liars > 1 and cell.kind in ALIKE
+    """Tell whether two workers said the same wrong thing, which outvotes an honest one.
+
+    A vote asks for E + 1 equal answers, which E liars cannot give.
+    """
+    return cell.liars > 1 and cell.kind in ALIKE and cell.policy != "vote"
 
 
 def checks(cells: Sequence[Cell]) -> list[Check]:
     """Return what is promised, and whether it came true."""
     told = [cell for cell in cells if not lies_alike(cell)]
     hurt = [cell for cell in told if cell.convicted or cell.quarantined]
-    pair = [cell for cell in told if cell.policy == "pair" and cell.kind not in (CLEAN, HEALTHY)]
     alone = [cell for cell in cells if cell.liars == 0]
-    through = sum(cell.wrong for cell in pair)
     result = [
         Check(
             "honest workers convicted",
@@ -44,70 +49,96 @@ def checks(cells: Sequence[Cell]) -> list[Check]:
             f"of {sum(c.requests for c in alone)}",
         ),
     ]
-    if pair:
-        says = f"{through} of {sum(cell.answered for cell in pair)} answers of pairs"
-        result.append(Check("wrong answers after a check", through == 0, says))
+    exact = [cell for cell in told if cell.policy in EXACT and cell.liars]
+    if exact:
+        through = sum(cell.wrong for cell in exact)
+        says = f"{through} of {sum(cell.answered for cell in exact)} answers of pairs and votes"
+        result.append(Check("wrong answers after a comparison", through == 0, says))
     baseline = [
-        cell for cell in cells if cell.policy == "none" and cell.liars and cell.kind != "nan"
+        cell
+        for cell in cells
+        if cell.policy == "none" and cell.liars and cell.kind not in ("nan", RARE)
     ]
     if baseline:
         # Without lies that get through there would be nothing to keep from clients.
-        told_nothing = [cell.kind for cell in baseline if cell.wrong == 0]
-        result.append(Check("without tolerance lies get through", not told_nothing, "in each kind"))
+        silent = [cell.kind for cell in baseline if cell.wrong == 0]
+        says = f"but {silent} did not" if silent else "in each kind"
+        result.append(Check("without tolerance lies get through", not silent, says))
     late = max((cell.late_sending_s for cell in cells), default=0.0)
     says = f"a request left at most {1e3 * late:.0f} ms after it was due"
     result.append(Check("the client kept up", late < 1.0, says))
     return result
 
 
-def lies_table(cells: Sequence[Cell], liars: int) -> Table:
-    """Return a row per kind: for each policy what got through, and when the liar was found."""
-    names = tuple(dict.fromkeys(cell.policy for cell in cells))
-    kinds = dict.fromkeys(cell.kind for cell in cells if cell.liars == liars)
-    by_key = {cell.key: cell for cell in cells}
-    columns = ["lie"]
-    for name in names:
-        columns += [f"{name} %"] + (["s"] if name != "none" else [])
+def _per_kind(title: str, cells: Sequence[Cell], say: Callable[[Cell], str]) -> Table:
+    """Return a row per kind of lie, a column per policy."""
+    names = dict.fromkeys(cell.policy for cell in cells)
+    kinds = dict.fromkeys(cell.kind for cell in cells)
+    by_key = {(cell.policy, cell.kind): cell for cell in cells}
     rows = []
     for kind in kinds:
-        row = [kind]
-        for name in names:
-            cell = by_key.get((name, kind, liars))
-            row.append("" if cell is None else f"{100 * cell.wrong_share:.1f}")
-            if name != "none":
-                row.append("" if cell is None else found(cell))
-        rows.append(tuple(row))
-    title = "one worker lies" if liars == 1 else f"{liars} workers lie"
-    return Table(title, tuple(columns), tuple(rows))
+        own = [by_key.get((name, kind)) for name in names]
+        rows.append(
+            (
+                "nobody lies" if kind == HEALTHY else kind,
+                *("" if c is None else say(c) for c in own),
+            )
+        )
+    return Table(title, ("lie", *names), tuple(rows))
 
 
-def cost_table(cells: Sequence[Cell]) -> Table:
-    """Return a row per policy: extra jobs, refusals, honest workers hurt."""
+def _decoded(cell: Cell) -> str:
+    if not cell.reconstructed:
+        return "0"
+    share = 100 * cell.reconstructed / cell.answered
+    return f"{share:.0f} / {100 * cell.wrong_class / cell.reconstructed:.1f}"
+
+
+def cost_table(title: str, cells: Sequence[Cell]) -> Table:
+    """Return a row per policy: latency, extra jobs, refusals, honest workers hurt."""
     rows = []
     for name in dict.fromkeys(cell.policy for cell in cells):
         own = [cell for cell in cells if cell.policy == name]
+        healthy = [cell for cell in own if cell.kind == HEALTHY]
+        lied = [cell for cell in own if cell.liars]
 
-        def extra(some: Sequence[Cell]) -> str:
-            return f"{mean(cell.extra for cell in some):.2f}" if some else ""
+        def average(some: Sequence[Cell], say: Callable[[Cell], float], form: str) -> str:
+            return format(mean(say(cell) for cell in some), form) if some else ""
 
         rows.append(
             (
                 name,
-                extra([cell for cell in own if cell.kind == HEALTHY]),
-                extra([cell for cell in own if cell.kind == CLEAN]),
-                extra([cell for cell in own if cell.liars == 1]),
-                extra([cell for cell in own if cell.liars == 2]),
+                average(healthy, lambda cell: cell.median_ms, ".0f"),
+                average(healthy, lambda cell: cell.p99_ms, ".0f"),
+                average(healthy, lambda cell: cell.extra, ".2f"),
+                average(lied, lambda cell: cell.extra, ".2f"),
                 str(sum(cell.refused for cell in own)),
                 str(sum(cell.requests for cell in own)),
+                str(sum(cell.suspected for cell in own)),
                 str(sum(len(cell.convicted) for cell in own if not lies_alike(cell))),
                 str(sum(len(cell.convicted) for cell in own if lies_alike(cell))),
             )
         )
     columns = (
-        "policy", "healthy", "digits differ", "1 liar", "2 liars",
-        "refused", "requests", "convicted", "outvoted",
+        "policy", "p50 ms", "p99 ms", "extra", "attacked", "refused", "requests", "suspected",
+        "convicted", "outvoted",
     )  # fmt: skip
-    return Table("extra jobs per request, and who was hurt", columns, tuple(rows))
+    return Table(title, columns, tuple(rows))
+
+
+def tables(cells: Sequence[Cell], layout: Layout) -> list[Table]:
+    """Return what a layout gave: wrong answers, time until quarantine, decoded answers, cost."""
+    own = [cell for cell in cells if cell.workers == layout.workers and cell.kind != CLEAN]
+    lied = [cell for cell in own if cell.liars]
+    decoding = {cell.policy for cell in own if cell.reconstructed}
+    decoded = [cell for cell in own if cell.policy in decoding]
+    made = [
+        _per_kind(f"{layout.name}: % wrong", own, lambda cell: f"{100 * cell.wrong_share:.1f}"),
+        _per_kind(f"{layout.name}: seconds until quarantine", lied, found),
+        _per_kind(f"{layout.name}: % reconstructed / of these another class", decoded, _decoded),
+        cost_table(f"{layout.name}: cost, and honest workers", own),
+    ]
+    return [table for table in made if table.rows]
 
 
 def write_report(out: Path, cells: Sequence[Cell], size: Size, load_average: float) -> Sheet:
@@ -119,21 +150,31 @@ def write_report(out: Path, cells: Sequence[Cell], size: Size, load_average: flo
         size: And how.
         load_average: Of the machine before.
     """
-    clean = sum(cell.requests for cell in cells if cell.kind == CLEAN)
+    clean = [cell for cell in cells if cell.kind == CLEAN]
     lead = (
-        f"A real server, {size.workers} workers, {size.rate:g} Poisson requests/s, "
-        f"{size.cell_s:g} s per cell, probes every {size.probe_every_s:g} s. A liar is a process "
-        "that answers wrong from the cell's start; quarantine restarts it, which heals it. "
-        '"%": of the answers in the cell, how many were not the model\'s own. "s": seconds '
-        "until (the last of) the liars got no client work. Clean run: nobody lies, last digits "
-        f"differ, {clean} requests in {size.clean_s:g} s. Convicted: honest workers that were "
-        "confirmed wrong; outvoted: the same by two that lied alike."
+        f"A real server with a network for digits, {size.rate:g} Poisson requests/s, "
+        f"{size.cell_s:g} s per cell, probes every {size.probe_every_s:g} s. The liars are the "
+        "processes that were busiest before; they lie from the cell's start on, and the restart "
+        "that quarantine brings heals them. "
+        '"% wrong": of the answers in the cell, how many were not the model\'s own within '
+        "tolerance, or were reconstructed and of another class. Seconds until (the last of) the "
+        'liars got no client work. "extra": jobs beyond one per request, per request, without '
+        "probes, when nobody lies and when attacked. Suspected: how often honest workers were. "
+        "Convicted: honest workers that were confirmed wrong; outvoted: the same by two that lied "
+        "alike. " + " ".join(f"{name}: {WHAT[name]}." for name in size.policies)
     )
-    tables = tuple(lies_table(cells, liars) for liars in size.liars)
+    for cell in clean:
+        lead += (
+            f" Clean run of {cell.policy}, {size.clean_s:g} s, every worker with last digits of "
+            f"its own: {cell.requests} requests, {cell.jobs}, {cell.wrong} wrong, {cell.refused} "
+            f"refused, convicted {len(cell.convicted)}, in quarantine {len(cell.quarantined)}."
+        )
+    made = [table for layout in size.layouts for table in tables(cells, layout)]
     facts = {"size": asdict(size), "cells": [asdict(cell) for cell in cells]}
+    out.mkdir(parents=True, exist_ok=True)
+    plot(out / PLOT, cells, size.layouts)
     sheet = Sheet(
-        "Workers that lie", lead, facts, (*tables, cost_table(cells)), tuple(checks(cells)),
-        load_average,
-    )  # fmt: skip
+        "Workers that lie", lead, facts, tuple(made), tuple(checks(cells)), load_average, (PLOT,)
+    )
     sheet.write(out)
     return sheet

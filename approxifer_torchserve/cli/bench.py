@@ -178,32 +178,46 @@ def byzantine(
     out: Annotated[Path, typer.Option(help="Folder for the report.", file_okay=False)] = Path(
         "build/byzantine"
     ),
-    quick: Annotated[bool, typer.Option(help="Few kinds of lie, short: two minutes.")] = False,
-    workers: Annotated[int, typer.Option(min=4, max=9, help="Of one model at a time.")] = 6,
+    layout: Annotated[
+        str, typer.Option(help="small: 6 workers, one lies; full: 18, and 20 of which two lie.")
+    ] = "small",
+    policy: Annotated[
+        list[str] | None, typer.Option(help="Measure only these ways to serve now.")
+    ] = None,
+    quick: Annotated[bool, typer.Option(help="Few policies and lies: two minutes.")] = False,
     rate: Annotated[float, typer.Option(min=0.1, help="Requests per second.")] = 40.0,
-    cell_seconds: Annotated[float, typer.Option(min=1, help="Per policy, lie and liars.")] = 6.0,
+    cell_seconds: Annotated[float, typer.Option(min=1, help="Per policy and lie.")] = 6.0,
     clean_seconds: Annotated[
         float, typer.Option(min=0, help="Where nobody lies, and nobody may be quarantined.")
     ] = 300.0,
     as_json: Json = False,
 ) -> None:
-    """Let one and two workers lie in every way, under each policy, and count what gets through.
+    """Let workers lie in every way, under each policy, and count what gets through.
 
     A run that was stopped goes on when it is started again with the same options and folder.
     """
     with _ready():
         from approxifer_torchserve.bench.byzantine import run_cells
-        from approxifer_torchserve.bench.byzantine_cells import Size
+        from approxifer_torchserve.bench.byzantine_cells import QUICK, Size
+        from approxifer_torchserve.bench.byzantine_policies import LAYOUTS, POLICIES
         from approxifer_torchserve.bench.byzantine_report import write_report
 
-        size = Size(workers=workers, rate=rate, cell_s=cell_seconds, clean_s=clean_seconds)
-        if quick:
-            kinds, seconds = ("gaussian", "stuck", "nan"), min(cell_seconds, 4.0)
-            size = replace(
-                size, kinds=kinds, liars=(1,), cell_s=seconds, clean_s=min(clean_seconds, 10.0)
+        if layout not in LAYOUTS:
+            raise typer.BadParameter(
+                f"expected one of {', '.join(LAYOUTS)}, got {layout}", param_hint="--layout"
             )
+        unknown = set(policy or ()) - set(POLICIES)
+        if unknown:
+            raise typer.BadParameter(
+                f"expected some of {', '.join(POLICIES)}, got {', '.join(sorted(unknown))}",
+                param_hint="--policy",
+            )
+        size = Size(LAYOUTS[layout], rate=rate, cell_s=cell_seconds, clean_s=clean_seconds)
+        if quick:
+            size = replace(QUICK, rate=rate, clean_s=min(clean_seconds, QUICK.clean_s))
         load_average = os.getloadavg()[0]
-        sheet = write_report(out, run_cells(out, size, errors), size, load_average)
+        cells = run_cells(out, size, errors, policy or ())
+        sheet = write_report(out, cells, size, load_average)
     _finish(sheet, out, as_json)
 
 
@@ -236,18 +250,22 @@ def latency(
     utilisation: Annotated[
         float, typer.Option(min=0.01, max=1, help="Of plain TorchServe's K workers.")
     ] = 0.3,
-    turns: Annotated[int, typer.Option(min=1, help="Slices per phase and competitor.")] = 5,
-    slice_s: Annotated[float, typer.Option(min=0.5, help="Seconds of a slice.")] = 4.0,
+    turns: Annotated[int, typer.Option(min=1, help="Slices per phase and competitor.")] = 10,
+    slice_s: Annotated[float, typer.Option(min=0.5, help="Seconds of a slice.")] = 8.0,
     seed: Annotated[int, typer.Option(help="Of the load.")] = 0,
     as_json: Json = False,
 ) -> None:
-    """Latency beside what a user would do instead: plain, one more worker, replication.
+    """Latency beside what a user would do instead: plain, one more worker, hedging, replication.
 
-    Healthy; with one worker a second late; with 2 % of all jobs a second late.
+    Healthy; with one worker a second late; with 2 % of all jobs a second late. A run that was
+    stopped goes on when it is started again with the same options and folder.
     """
     with _ready():
-        from approxifer_torchserve.bench.latency import Size, run_latency
+        from approxifer_torchserve.bench.latency import run_latency
+        from approxifer_torchserve.bench.latency_slices import Size
 
-        size = Size(queries=queries, utilisation=utilisation, turns=turns, slice_s=slice_s)
-        sheet = run_latency(out, size, seed, _say)
+        size = Size(
+            queries=queries, utilisation=utilisation, turns=turns, slice_s=slice_s, seed=seed
+        )
+        sheet = run_latency(out, size, errors)
     _finish(sheet, out, as_json)

@@ -5,7 +5,13 @@ from dataclasses import replace
 
 import pytest
 
-from approxifer_torchserve.bench import byzantine_cells, byzantine_report, probe
+from approxifer_torchserve.bench import (
+    byzantine_cells,
+    byzantine_model,
+    byzantine_policies,
+    byzantine_report,
+)
+from approxifer_torchserve.codes import make_code
 from approxifer_torchserve.corruption import corruption_kinds
 
 
@@ -13,6 +19,7 @@ def state(requests, jobs, wrong=(), away=()):
     workers = {
         name: {
             "confirmed_wrong": int(name in wrong),
+            "suspicions": 2 * int(name in wrong),
             "state": "quarantined" if name in away else "ok",
         }
         for name in ("9000", "9001", "9002")
@@ -24,28 +31,46 @@ BEFORE = state(100, {"raw": 100, "hedge": 3, "probe": 0})
 
 
 def cell(policy="pair", kind="gaussian", wrong=0, found=(0.4,), **changes):
-    jobs = {"raw": 10, "hedge": 10}
     made = byzantine_cells.Cell(
-        policy, kind, len(found), 10, 10, wrong, 0, found, (), (), 1.0, jobs, 0, 0.0
-    )
+        workers=6, policy=policy, kind=kind, liars=len(found), requests=10, answered=10,
+        reconstructed=0, wrong=wrong, wrong_class=0, refused=0, found_s=found, convicted=(),
+        quarantined=(), suspected=0, extra=1.0, jobs={"raw": 10, "hedge": 10}, late_hedges=0,
+        median_ms=12.0, p99_ms=40.0, late_sending_s=0.0,
+    )  # fmt: skip
     return replace(made, **changes)
+
+
+def answers(right=0, wrong=0, decoded=0, other_class=0, refused=0):
+    answer = byzantine_cells.Answer
+    return (
+        [answer(200, seconds=0.01)] * right
+        + [answer(200, wrong=True, seconds=0.02)] * wrong
+        + [answer(200, reconstructed=True, seconds=0.03)] * decoded
+        + [answer(200, wrong=True, reconstructed=True, seconds=0.03)] * other_class
+        + [answer(503)] * refused
+    )
 
 
 def test_a_cells_figures_are_differences():
     after = state(110, {"raw": 110, "hedge": 15, "probe": 3}, wrong={"9000"}, away={"9000"})
-    answers = [(200, False)] * 7 + [(200, True)] * 2 + [(503, False)]
-    found = byzantine_cells.tally("pair", "nan", {"9000": 0.4}, answers, BEFORE, after)
-    assert (found.requests, found.answered, found.wrong, found.refused) == (10, 9, 2, 1)
+    told = answers(right=5, wrong=2, decoded=1, other_class=1, refused=1)
+    found = byzantine_cells.tally(6, "pairs", "nan", {"9000": 0.4}, told, BEFORE, after)
+    assert found.key == (6, "pairs", "nan", 1)
+    assert (found.requests, found.answered, found.refused) == (10, 9, 1)
+    assert (found.wrong, found.reconstructed, found.wrong_class) == (2, 2, 1)
     assert found.jobs == {"raw": 10, "hedge": 12, "probe": 3}
-    assert found.extra == pytest.approx(1.5)
-    assert found.wrong_share == pytest.approx(2 / 9)
+    assert found.extra == pytest.approx(1.2), "probes do not depend on requests"
+    assert found.wrong_share == pytest.approx(3 / 9)
+    assert (found.median_ms, found.p99_ms) == pytest.approx((10, 30))
     assert (found.convicted, found.quarantined, found.late_hedges) == ((), (), 0)
+    assert found.suspected == 0, "the liar's own suspicions are no mistake"
 
 
 def test_an_honest_worker_that_was_hurt_is_seen():
     after = state(110, {"raw": 110}, wrong={"9001"}, away={"9002"})
-    found = byzantine_cells.tally("pair", "nan", {"9000": None}, [], BEFORE, after)
+    found = byzantine_cells.tally(6, "pair", "nan", {"9000": None}, [], BEFORE, after)
     assert (found.convicted, found.quarantined) == (("9001",), ("9002",))
+    assert found.suspected == 2
     assert broken([found]) == {"honest workers convicted"}
 
 
@@ -58,7 +83,9 @@ def test_each_broken_promise_is_seen():
         broken([cell(), cell("none", wrong=3, found=(None,)), cell(kind="healthy", found=())])
         == set()
     )
-    assert broken([cell(wrong=1)]) == {"wrong answers after a check"}
+    assert broken([cell(wrong=1)]) == {"wrong answers after a comparison"}
+    assert broken([cell("vote", wrong=1)]) == {"wrong answers after a comparison"}
+    assert broken([cell("coded", wrong_class=1)]) == set(), "an approximation is reported"
     assert broken([cell("none", found=(None,))]) == {"without tolerance lies get through"}
     assert broken([cell(kind="clean", found=(), refused=1)]) == {"nobody lied"}
     assert broken([cell(kind="clean", found=(), quarantined=("9000",))]) == {
@@ -72,9 +99,10 @@ def test_two_that_lie_alike_outvote_an_honest_one_and_that_is_no_ones_fault():
     assert broken([alike]) == set()
     assert broken([replace(alike, kind="gaussian")]) == {
         "honest workers convicted",
-        "wrong answers after a check",
+        "wrong answers after a comparison",
     }
     assert broken([cell(kind="sign_flip", convicted=("9001",))]) == {"honest workers convicted"}
+    assert "honest workers convicted" in broken([replace(alike, policy="vote")]), "E + 1 agree"
 
 
 def test_how_soon_all_liars_were_found():
@@ -85,52 +113,82 @@ def test_how_soon_all_liars_were_found():
 
 
 def test_wrong_is_what_differs_beyond_tolerance():
-    right = probe.right_answer(probe.body(1, 256))
+    right = {"class": 3, "scores": [0.0, -1.5, 2.0, 7.0]}
 
     def told(change):
         scores = [change(i, s) for i, s in enumerate(right["scores"])]
-        return byzantine_cells.is_wrong(json.dumps({"scores": scores}).encode(), right)
+        return byzantine_model.is_wrong(json.dumps({"scores": scores}).encode(), right)
 
+    widest = byzantine_cells.accent(19, 20)["lie_size"] / byzantine_cells.accent(0, 20)["lie_size"]
     assert not told(lambda _, s: s)
     assert not told(lambda _, s: s + 1e-5)
-    assert not told(lambda _, s: s * byzantine_cells.accent(8)["lie_size"])
+    assert not told(lambda _, s: s * widest)
     assert told(lambda i, s: s + (i == 3))
     assert told(lambda i, s: float("nan") if i == 3 else s)
     assert told(lambda _, s: 1e6 * s), "the class is right, the numbers are not"
-    assert byzantine_cells.is_wrong(b"[]", right)
-    assert byzantine_cells.is_wrong(b"garbage", right)
+    assert byzantine_model.is_wrong(b"[]", right)
+    assert byzantine_model.is_wrong(b"garbage", right)
+    assert byzantine_model.same_class(b'{"class": 3}', right)
+    assert not byzantine_model.same_class(b'{"class": 2}', right)
+    assert not byzantine_model.same_class(b"garbage", right)
 
 
 def test_every_kind_of_lie_can_be_told():
-    assert {byzantine_cells.fault(kind)["lie"] for kind in byzantine_cells.Size().kinds} <= set(
+    assert {byzantine_cells.fault(kind)["lie"] for kind in byzantine_cells.KINDS} <= set(
         corruption_kinds()
     )
 
 
+@pytest.mark.parametrize(
+    "layout", [one for each in byzantine_policies.LAYOUTS.values() for one in each]
+)
+def test_every_code_fits_its_layout(layout):
+    made = byzantine_policies.policies(layout, 40.0, 2.0)
+    needs = {name: make_code(**one.code).num_workers for name, one in made.items()}
+    assert max(needs.values()) <= layout.workers
+    assert needs["pairs"] == needs["coded"] == 2 * (layout.queries + layout.byzantine)
+    assert needs["vote"] == 2 * layout.byzantine + 1
+    assert set(made) == set(byzantine_policies.WHAT) == set(byzantine_policies.POLICIES)
+
+
 def test_a_stopped_run_goes_on_and_another_size_begins_anew(tmp_path):
-    size = byzantine_cells.Size(kinds=("nan",), liars=(1,))
+    size = byzantine_cells.Size(kinds=("nan",), policies=("none", "pair"), clean_s=0)
     path = tmp_path / "out" / "cells.jsonl"
     store = byzantine_cells.Store(path, size)
     store.add(cell(kind="nan"))
-    assert byzantine_cells.Store(path, size).cells == [cell(kind="nan")]
+    again = byzantine_cells.Store(path, size)
+    assert again.cells == [cell(kind="nan")]
+    left = [
+        (one.policy, [c[0] for c in one.cells]) for one in again.left(byzantine_cells.plan(size))
+    ]
+    assert left == [("none", ["healthy", "nan"]), ("pair", ["healthy"])]
     assert byzantine_cells.Store(path, replace(size, rate=1.0)).cells == []
 
 
-def test_the_plan_has_every_policy_kind_and_number_and_one_clean_run():
-    cells = byzantine_cells.plan(byzantine_cells.Size())
-    assert sum(kind == "clean" for own in cells.values() for kind, _, _ in own) == 1
-    assert [c for c in cells["audit"] if c[1]] == [
-        (kind, n, 6.0) for n in (1, 2) for kind in byzantine_cells.Size().kinds
-    ]
+def test_the_plan_has_every_policy_and_kind_and_ends_with_one_clean_run():
+    size = byzantine_cells.Size(byzantine_policies.LAYOUTS["full"], kinds=("nan", "huge"))
+    *stages, last = byzantine_cells.plan(size)
+    assert (last.policy, last.cells) == ("vote", (("clean", 0, 300.0),))
+    assert {(one.layout.workers, one.policy) for one in stages} == {
+        (workers, policy) for workers in (18, 20) for policy in byzantine_policies.POLICIES
+    }
+    assert stages[-1].cells == (("healthy", 0, 6.0), ("nan", 2, 6.0), ("huge", 2, 6.0))
 
 
-def test_the_report_has_a_row_per_lie(tmp_path):
+def test_the_report_has_a_row_per_lie_and_a_column_per_policy(tmp_path):
     cells = [
+        cell("none", "healthy", found=(), extra=0.0),
         cell("none", wrong=5, found=(None,)),
         cell("pair", found=(0.4,)),
-        cell("none", "healthy", found=(), extra=0.0),
+        cell("coded", reconstructed=10, wrong_class=1),
     ]
-    size = byzantine_cells.Size(policies=("none", "pair"), kinds=("gaussian",), liars=(1,))
+    size = byzantine_cells.Size(policies=("none", "pair", "coded"), kinds=("gaussian",))
     sheet = byzantine_report.write_report(tmp_path, cells, size, 0.5)
-    assert sheet.tables[0].rows == (("gaussian", "50.0", "0.0", "0.4"),)
-    assert len(json.loads((tmp_path / "report.json").read_text())["cells"]) == 3
+    wrong, seconds, decoded, cost = sheet.tables
+    assert wrong.columns == ("lie", "none", "pair", "coded")
+    assert wrong.rows == (("nobody lies", "0.0", "", ""), ("gaussian", "50.0", "0.0", "10.0"))
+    assert seconds.rows == (("gaussian", "never", "0.4", "0.4"),)
+    assert decoded.rows == (("gaussian", "100 / 10.0"),)
+    assert cost.rows[0][:5] == ("none", "12", "40", "0.00", "1.00")
+    assert len(json.loads((tmp_path / "report.json").read_text())["cells"]) == 4
+    assert "data:image/png;base64,iVBOR" in (tmp_path / "report.html").read_text()
