@@ -16,6 +16,8 @@ from typing import Any, TypeVar
 import httpx
 from httpx import AsyncClient
 
+from approxifer_torchserve.bench.client_hedge import Hedging
+
 OUTCOME_HEADER = "x-approxifer-outcome"
 T = TypeVar("T")
 
@@ -104,11 +106,13 @@ class Target:
         server: Name in reports: "coded" or "plain".
         url: The prediction URL.
         token: Inference token; None where the server asks for none.
+        hedging: Sends late requests again from here; None for the server's business.
     """
 
     server: str
     url: str
     token: str | None = None
+    hedging: Hedging | None = None
 
     @property
     def headers(self) -> dict[str, str]:
@@ -144,21 +148,29 @@ def new_client(target: Target, connections: int = 256, timeout_s: float = 30.0) 
     return AsyncClient(limits=limits, timeout=timeout_s, headers=target.headers)
 
 
-async def send(client: AsyncClient, url: str, sample: Sample, due: float) -> Record:
+async def send(client: AsyncClient, target: Target, sample: Sample, due: float) -> Record:
     """Post one sample and record what came.
 
     Args:
         client: The pooled client.
-        url: Where to.
+        target: Where to.
         sample: What.
         due: ``time.perf_counter()`` at which it was to leave.
     """
+
+    async def post() -> httpx.Response:
+        headers = {"content-type": "image/png"}
+        return await client.post(target.url, content=sample.body, headers=headers)
+
     status, outcome, predicted, detail = 0, "failed", None, ""
     try:
-        reply = await client.post(url, content=sample.body, headers={"content-type": "image/png"})
+        if target.hedging is None:
+            reply, again = await post(), False
+        else:
+            reply, again = await target.hedging.first(post)
         status = reply.status_code
         if status == 200:
-            outcome = reply.headers.get(OUTCOME_HEADER, "plain")
+            outcome = "hedged" if again else reply.headers.get(OUTCOME_HEADER, "plain")
             predicted = int(reply.json()["class"])
         else:
             detail = reply.text[:200]
@@ -188,7 +200,7 @@ async def open_loop(
     sent = [draw.choice(samples) for _ in times]
     async with new_client(target) as client:
         records, _ = await send_at(
-            times, lambda number, due: send(client, target.url, sent[number], due)
+            times, lambda number, due: send(client, target, sent[number], due)
         )
     return [replace(record, due_s=at) for at, record in zip(times, records, strict=True)]
 
@@ -216,7 +228,7 @@ async def closed_loop(
             turn = first
             while time.perf_counter() - start < seconds:
                 sample = samples[turn % len(samples)]
-                record = await send(client, target.url, sample, time.perf_counter())
+                record = await send(client, target, sample, time.perf_counter())
                 if record.status == 200:
                     done += 1
                 else:

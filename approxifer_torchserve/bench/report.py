@@ -28,7 +28,7 @@ class Summary:
     """The figures of one server in one phase; times in milliseconds, accuracies as fractions.
 
     ``accuracy`` counts failed requests as wrong: a client without an answer has no right one.
-    ``p50_turns_ms`` holds each turn's own median.
+    ``p50_turns_ms`` and ``p99_turns_ms`` hold each turn's own.
     """
 
     server: str
@@ -45,6 +45,7 @@ class Summary:
     accuracy_reconstructed: float | None
     p50_turns_ms: tuple[float, ...]
     failures: tuple[str, ...]
+    p99_turns_ms: tuple[float, ...] = ()
 
 
 def quantile(values: Sequence[float], q: float) -> float:
@@ -67,7 +68,10 @@ def summarise(server: str, records: Sequence[Record]) -> Summary:
     decoded = [
         ok for ok, outcome in zip(right, outcomes, strict=True) if outcome == "reconstructed"
     ]
-    turns = sorted({record.turn for record in records})
+    by_turn: dict[int, list[float]] = {}
+    for record in records:
+        by_turn.setdefault(record.turn, []).append(1e3 * record.latency_s)
+    turns = [times for _, times in sorted(by_turn.items())]
     return Summary(
         server=server,
         requests=len(records),
@@ -81,9 +85,8 @@ def summarise(server: str, records: Sequence[Record]) -> Summary:
         failed=outcomes.count("failed"),
         accuracy=statistics.fmean(right) if right else float("nan"),
         accuracy_reconstructed=statistics.fmean(decoded) if decoded else None,
-        p50_turns_ms=tuple(
-            quantile([1e3 * r.latency_s for r in records if r.turn == turn], 0.5) for turn in turns
-        ),
+        p50_turns_ms=tuple(quantile(times, 0.5) for times in turns),
+        p99_turns_ms=tuple(quantile(times, 0.99) for times in turns),
         failures=tuple(
             sorted({f"{r.status} {r.detail}" for r in records if r.outcome == "failed"})
         )[:5],

@@ -57,12 +57,34 @@ def run_phase(
     for turn in range(phase.turns):
         order = targets if turn % 2 == 0 else tuple(reversed(targets))
         for target in order:
-            records += asyncio.run(
-                _slice(phase, target, samples, seed * 1000 + turn, turn, disturb)
-            )
+            records += run_slice(phase, target, samples, seed, turn, disturb)
             if tick is not None:
                 tick(phase.slice_s)
     return records
+
+
+def run_slice(
+    phase: Phase,
+    target: Target,
+    samples: Sequence[Sample],
+    seed: int,
+    turn: int,
+    disturb: Disturbance | None = None,
+) -> list[Record]:
+    """Run one slice on one server; the same turn is the same load on each.
+
+    Args:
+        phase: What to run.
+        target: The server.
+        samples: What is sent.
+        seed: Of the phase's load.
+        turn: Which alternation.
+        disturb: A fault to bring about during the slice.
+
+    Returns:
+        The records of its requests.
+    """
+    return asyncio.run(_slice(phase, target, samples, seed * 1000 + turn, turn, disturb))
 
 
 async def _slice(

@@ -5,7 +5,15 @@ import random
 
 import pytest
 
-from approxifer_torchserve.bench import latency, probe, soak, throughput
+from approxifer_torchserve.bench import (
+    latency,
+    latency_report,
+    latency_slices,
+    probe,
+    soak,
+    throughput,
+)
+from approxifer_torchserve.bench.kept import Kept
 from approxifer_torchserve.bench.load import Record
 from approxifer_torchserve.bench.saturate import Burst
 from approxifer_torchserve.bench.sheet import Check, Sheet, Table
@@ -76,14 +84,17 @@ def test_processor_time_is_counted_per_answer():
 
 def test_competitors_get_the_workers_they_are_named_for():
     found = {one.name: one for one in latency.competitors(3)}
-    assert [one.workers for one in found.values()] == [3, 4, 4, 4]
+    assert [one.workers for one in found.values()] == [3, 4, 4, 4, 4]
     assert not found["plain 3"].plugin
     assert not found["plain 3"].approxifer["enabled"]
     assert found["coded"].plugin
+    assert not found["client hedge 4"].plugin
+    assert found["client hedge 4"].model == found["plain 4"].model
+    assert [one.name for one in found.values() if one.hedging] == ["client hedge 4"]
 
 
 def test_workers_are_as_busy_when_jobs_are_rarely_slow():
-    size = latency.Size(queries=3, service_ms=10, utilisation=0.3)
+    size = latency_slices.Size(queries=3, service_ms=10, utilisation=0.3)
     assert size.rate("healthy") == pytest.approx(90)
     assert size.rate("rare") == pytest.approx(30)
 
@@ -92,12 +103,12 @@ def test_a_request_that_waited_out_the_slow_worker_is_seen():
     def summary(latency_s, status=200, predicted=1):
         outcome = "hedged" if status == 200 else "failed"
         record = Record(0, latency_s, status, outcome, predicted, 1, 0, "", "slow", "coded")
-        return {"slow": [latency.summarise("coded", [record])]}
+        return {"slow": [latency_report.summarise("coded", [record])]}
 
-    assert all(check.ok for check in latency._checks(summary(0.2)))
-    assert [c.ok for c in latency._checks(summary(1.1))] == [True, False]
-    assert [c.ok for c in latency._checks(summary(0.1, 503, None))] == [False, True]
-    assert [c.ok for c in latency._checks(summary(0.1, predicted=2))] == [False, True]
+    assert all(check.ok for check in latency_report.checks(summary(0.2)))
+    assert [c.ok for c in latency_report.checks(summary(1.1))] == [True, False]
+    assert [c.ok for c in latency_report.checks(summary(0.1, 503, None))] == [False, True]
+    assert [c.ok for c in latency_report.checks(summary(0.1, predicted=2))] == [False, True]
 
 
 def test_plain_archives_hold_nothing_of_ours(tmp_path):
@@ -118,3 +129,40 @@ def test_a_sheet_has_figures_and_checks(tmp_path):
     assert [check["ok"] for check in report["checks"]] == [True, False]
     page = (tmp_path / "report.html").read_text()
     assert "✗ bad: 1 &lt; 2" in page
+
+
+def test_latencies_are_told_turn_by_turn_with_what_they_cost(tmp_path):
+    size = latency_slices.Size(turns=3)
+
+    def sliced(turn, latency_s, extra):
+        records = [
+            Record(0, latency_s, 200, "exact", 1, 1, i, "", "healthy", "coded", turn)
+            for i in range(10)
+        ]
+        return latency_slices.Slice("healthy", "coded", turn, extra, tuple(records))
+
+    slices = [sliced(0, 0.02, 1), sliced(1, 0.03, 2), sliced(2, 0.9, 0)]
+    assert [latency_slices.Slice.read(json.loads(json.dumps(one.written()))) for one in slices] == (
+        slices
+    )
+    sheet = latency_report.write_report(tmp_path, size, slices, 0.5)
+    assert sheet.tables[0].rows == (
+        ("healthy", "coded", "30", "30.0", "20.0–900.0", "30", "20–900", "900", "10", "0.100",
+         "0", "1.000"),
+    )  # fmt: skip
+    told = json.loads((tmp_path / "report.json").read_text())["phases"]["healthy"][0]
+    assert told["p99_turns_ms"] == pytest.approx([20, 30, 900])
+    assert told["extra_jobs_per_request"] == pytest.approx(0.1)
+    assert (tmp_path / "latency.png").stat().st_size > 5_000
+
+
+def test_a_run_that_was_stopped_goes_on_and_other_conditions_begin_anew(tmp_path):
+    path = tmp_path / "out" / "slices.jsonl"
+    Kept(path, {"turns": 3}).add({"turn": 0})
+    with path.open("a") as file:
+        file.write('{"turn": 1')  # stopped in the middle of writing
+    again = Kept(path, {"turns": 3})
+    assert again.results == [{"turn": 0}]
+    again.add({"turn": 1})
+    assert Kept(path, {"turns": 3}).results == [{"turn": 0}, {"turn": 1}]
+    assert Kept(path, {"turns": 4}).results == []

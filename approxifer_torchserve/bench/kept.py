@@ -1,0 +1,40 @@
+"""What a bench measured so far, one JSON line each, so that a run that was stopped goes on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+
+class Kept:
+    """A file of results.
+
+    Args:
+        path: The file; one that was written under other conditions is begun anew.
+        conditions: What the results depend on: sizes, seed.
+
+    Attributes:
+        results: All so far.
+    """
+
+    def __init__(self, path: Path, conditions: Mapping[str, Any]) -> None:
+        self.path = path
+        self.results: list[dict[str, Any]] = []
+        head = json.dumps(conditions)
+        lines = path.read_text().split("\n") if path.exists() else []
+        if lines[:1] == [head]:
+            # What follows the last line break was cut off in the middle.
+            whole = lines[1:-1]
+            self.results = [json.loads(line) for line in whole]
+            path.write_text("".join(f"{line}\n" for line in (head, *whole)))
+        else:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(head + "\n")
+
+    def add(self, result: dict[str, Any]) -> None:
+        """Keep a result."""
+        self.results.append(result)
+        with self.path.open("a") as file:
+            file.write(json.dumps(result) + "\n")
