@@ -93,5 +93,5 @@ class Relations:
 
 def _largest(error: Tensor) -> Tensor:
     """Compute the logarithm of each answer's largest error, ``[..., 3n]`` to ``[..., 3]``."""
-    size = error.unflatten(-1, (3, -1)).abs().amax(dim=-1)
+    size = error.reshape(*error.shape[:-1], 3, -1).abs().amax(dim=-1)
     return size.clamp_min(1e-3).log().clamp(-5, 15)

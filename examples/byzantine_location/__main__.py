@@ -29,7 +29,7 @@ from approxifer_torchserve.codes.locator import LocatingCode, Locator
 from approxifer_torchserve.codes.locator_file import load_locator, save_locator
 from approxifer_torchserve.codes.locator_residual import ResidualLocator
 
-from .measure import Trial, measure
+from .measure import FAULTS, Trial, measure
 from .sets import (
     CALIBRATION,
     SETS,
@@ -37,6 +37,7 @@ from .sets import (
     load_set,
 )
 from .table import tables
+from .unseen import column
 
 METHODS: dict[str, tuple[str, str]] = {
     "rational": ("approxifer", "authors'"),
@@ -45,6 +46,7 @@ METHODS: dict[str, tuple[str, str]] = {
     "default": ("approxifer", "default"),
     "pairs-default": ("pairs", "pairs, default"),
     "pairs-network": ("pairs", "pairs, network"),
+    "pairs-unseen": ("pairs", "network, kind unseen"),
 }
 """Column: the code it is on, and its title."""
 
@@ -59,7 +61,8 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--shapes", nargs="+", default=["8,1", "8,2", "8,3", "4,1", "12,1"], help="K,E each"
     )
-    parser.add_argument("--methods", nargs="+", choices=list(METHODS), default=list(METHODS))
+    usual = [method for method in METHODS if method != "pairs-unseen"]
+    parser.add_argument("--methods", nargs="+", choices=list(METHODS), default=usual)
     parser.add_argument("--groups", type=int, default=4000, help="calibration groups of pairs")
     parser.add_argument("--classic-groups", type=int, default=1600, help="and of approxifer")
     parser.add_argument("--trial-groups", type=int, default=1800, help="groups that measure")
@@ -141,7 +144,9 @@ class Bench:
         save_file(result, path)
         return result
 
-    def locator(self, method: str, answers: dict[str, Tensor]) -> Locator | None:
+    def locator(
+        self, method: str, answers: dict[str, Tensor], unseen: tuple[str, ...] = ()
+    ) -> Locator | None:
         """Fit a locator, or read the one fitted before; None for a code's default."""
         family = METHODS[method][0]
         code = self.code(family)
@@ -154,7 +159,8 @@ class Bench:
             default = code.default_locator()
             assert isinstance(default, ResidualLocator)
             return replace(default, power=1.0)
-        setting = f"{self.options.steps}x{self.options.width}" if "network" in method else "linear"
+        setting = f"{self.options.steps}x{self.options.width}" if family == "pairs" else "linear"
+        setting = "-without-".join((setting, *unseen))
         path = (
             self.options.out
             / "locators"
@@ -170,7 +176,8 @@ class Bench:
             steps=self.options.steps,
             width=self.options.width,
             seed=self.options.seed,
-            progress=self.bar(f"{self.label(family)}: training"),
+            unseen=unseen,
+            progress=self.bar(f"{self.label(family)}: {'-'.join(('training', *unseen))}"),
         )
         path.parent.mkdir(parents=True, exist_ok=True)
         save_locator(locator, path)
@@ -186,10 +193,14 @@ class Bench:
             return found
         started = time.monotonic()
         answers = self.answers(family, load)
-        locator = self.locator(method, answers)
-        fitted = time.monotonic() - started
-        code = self.code(family).with_locator(locator)
-        trial = Trial(answers["trial"], answers["labels"])
+        code, trial = self.code(family), Trial(answers["trial"], answers["labels"])
+
+        def measured(
+            rows: tuple[str, ...] = tuple(FAULTS), unseen: tuple[str, ...] = ()
+        ) -> dict[str, object]:
+            found = code.with_locator(self.locator(method, answers, unseen))
+            return measure(found, trial, seed=self.options.seed, faults=rows)
+
         cell = {
             "set": self.name,
             "queries": self.queries,
@@ -198,9 +209,9 @@ class Bench:
             "method": method,
             "code": family,
             "title": METHODS[method][1],
-            "seconds_to_fit": round(fitted, 1),
-            **measure(code, trial, seed=self.options.seed),
+            **(column(measured) if method == "pairs-unseen" else measured()),
         }
+        cell["seconds"] = round(time.monotonic() - started, 1)
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_suffix(".partial")
         partial.write_text(json.dumps(cell, indent=1))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import zlib
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import torch
@@ -87,13 +88,16 @@ def accuracy(code: LocatingCode, answers: Tensor, wrong: Tensor, labels: Tensor)
     return right.double().mean().item()
 
 
-def measure(code: LocatingCode, trial: Trial, *, seed: int) -> dict[str, object]:
+def measure(
+    code: LocatingCode, trial: Trial, *, seed: int, faults: Collection[str] = tuple(FAULTS)
+) -> dict[str, object]:
     """Measure a code's locator against every fault, with E workers of each group lying.
 
     Args:
         code: The code with its locator; E is its ``byzantine``.
         trial: Clean answers that no fit has seen.
         seed: Of liars and lies.
+        faults: Which of ``FAULTS``.
 
     Returns:
         ``false_convictions`` (share of clean groups), ``clean_accuracy`` (after locating in clean
@@ -111,7 +115,8 @@ def measure(code: LocatingCode, trial: Trial, *, seed: int) -> dict[str, object]
     convicted = code.locate(trial.answers, everything, batch_dims=1)
     nobody = torch.zeros_like(convicted)
     found: dict[str, object] = {}
-    for fault, (kind, size) in FAULTS.items():
+    for fault in faults:
+        kind, size = FAULTS[fault]
         generator = torch.Generator().manual_seed(zlib.crc32(f"{seed} {fault}".encode()))
         liars = place_liars(groups, workers, code.byzantine, generator)
         told = corrupt(trial.answers, liars, kind, size=size, generator=generator)

@@ -9,9 +9,11 @@ import pytest
 import torch
 
 from approxifer_torchserve.codes import Pairs
+from approxifer_torchserve.codes.locator_training import LIES
 from examples.byzantine_location import __main__ as command
 from examples.byzantine_location.measure import FAULTS, Trial, accuracy, measure, place_liars
 from examples.byzantine_location.table import tables
+from examples.byzantine_location.unseen import LEFT_OUT, column
 
 
 def test_liars_are_spread_over_the_workers():
@@ -54,6 +56,25 @@ def test_an_answer_far_off_is_named_and_the_accuracy_comes_back():
     assert result["false_convictions"] < 0.3
 
 
+def test_each_row_of_kinds_unseen_is_of_a_locator_without_that_kind():
+    def measured(rows, kinds):
+        return {
+            "groups": 3,
+            "false_convictions": 0.07 if kinds == ("stuck",) else 0.0,
+            "clean_accuracy": 0.5,
+            "healthy_accuracy": 0.6,
+            "faults": {row: {"named": len(kinds)} for row in rows},
+        }
+
+    found = column(measured)
+    assert found["faults"].keys() == FAULTS.keys()
+    assert found["faults"]["exponent bit"] == {"named": 2}
+    assert found["false_convictions"] == pytest.approx(0.07 / len(LEFT_OUT))
+    trained = {kind for kind, _, _ in LIES}
+    for rows, kinds in LEFT_OUT.items():
+        assert {FAULTS[row][0] for row in rows} & trained <= set(kinds) < trained
+
+
 def test_the_command_is_resumable(tmp_path, capsys):
     random = np.random.default_rng(0)
     labels = random.integers(0, 10, 10_000)
@@ -66,16 +87,29 @@ def test_the_command_is_resumable(tmp_path, capsys):
             return 8 * torch.tanh(image.mean(dim=(1, 3))[:, :10] - 0.5)
 
     torch.jit.script(Rows()).save(str(tmp_path / "mnist_cnn.ts.pt"))
-    out = tmp_path / "out"
+    out, methods = tmp_path / "out", ["spline", "pairs-unseen", "pairs-network"]
     arguments = [
         *("--data", str(tmp_path), "--models", str(tmp_path), "--out", str(out)),
-        *("--sets", "mnist", "--shapes", "2,1", "--methods", "spline", "pairs-network"),
+        *(
+            "--sets",
+            "mnist",
+            "--shapes",
+            "2,1",
+            "--methods",
+            "spline",
+            "pairs-unseen",
+            "pairs-network",
+        ),
         *("--groups", "1200", "--classic-groups", "900", "--trial-groups", "100"),
         *("--steps", "20", "--width", "8"),
     ]
     assert command.main(arguments) == 0
     report = json.loads((out / "report.json").read_text())
-    assert [cell["method"] for cell in report["cells"]] == ["spline", "pairs-network"]
+    assert [cell["method"] for cell in report["cells"]] == [
+        "spline",
+        "pairs-unseen",
+        "pairs-network",
+    ]
     text = (out / "tables.md").read_text()
     assert "### K=2, E=1, 6 workers (mnist)" in text
     assert tables(report["cells"]) == text
