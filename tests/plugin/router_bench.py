@@ -20,6 +20,7 @@ def plan_json(**changes):
         "idempotent": True,
         "verify": "none",
         "verify_wait": True,
+        "on_wrong": "reexecute",
         "probe_every_s": 0,
         "quarantine": {"wrong": 2, "of": 10, "clean": 2},
     }
@@ -164,6 +165,7 @@ class FakeClient:
             messages.InputParameter("body", jpype.JArray(jpype.JByte)(body), "image/png")
         )
         self.replies = []
+        self.verified = None
         self.hung_up = False
         me = self
 
@@ -204,6 +206,7 @@ class FakeClient:
             @JOverride
             def answer(self, answer, outcome):
                 me.replies.append((str(outcome), bytes(answer.body())))
+                me.verified = answer.headers().get("x-approxifer-verified")
 
             @JOverride
             def error(self, status, message):

@@ -54,10 +54,11 @@ final class Admission {
         }
       }
       case SYSTEMATIC -> {
-        if (router.plan.reconstruct) {
+        if (router.plan.reconstruct || verify == Plan.Verify.SCREEN) {
           router.groups.join(query);
+        } else {
+          router.enqueue(Task.raw(query));
         }
-        router.enqueue(Task.raw(query));
       }
       case CODED -> router.groups.join(query);
     }

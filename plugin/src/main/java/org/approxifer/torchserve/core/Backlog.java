@@ -29,9 +29,10 @@ final class Backlog {
   private static Lane lane(Task task) {
     return switch (task.kind) {
       case COMPARE -> task.comparison.behind ? Lane.MAIN : Lane.DECODE;
-      case DECODE -> Lane.DECODE;
+      case DECODE, SCREEN -> Lane.DECODE;
       case RAW, HEDGE, ENCODE, CODED -> Lane.MAIN;
-      case PARITY, PROBE -> Lane.EXTRA;
+      case PARITY -> task.group.screen == null ? Lane.EXTRA : Lane.MAIN;
+      case PROBE -> Lane.EXTRA;
     };
   }
 

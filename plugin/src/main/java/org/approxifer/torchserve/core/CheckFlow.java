@@ -64,7 +64,8 @@ final class CheckFlow {
     if (check.votedBy(vote.worker())) {
       return;
     }
-    if (check.finished) {
+    if (check.finished || query.abandoned) {
+      router.screens.entered(query, vote.worker(), prediction);
       if (check.winner != null) {
         judge(query, check.winner, vote);
       }
@@ -72,17 +73,30 @@ final class CheckFlow {
     }
     check.votes.add(vote);
     if (check.votes.size() == 1) {
-      first(query, vote);
+      first(query, vote, prediction);
     } else {
       advance(query);
     }
   }
 
-  private void first(Query query, Vote vote) {
+  private void first(Query query, Vote vote, byte[] prediction) {
     if (!plan.verifyWait) {
       settlement.answer(query, verified(vote, "false"), vote.outcome());
     }
-    askOthers(query, false);
+    if (!router.screens.entered(query, vote.worker(), prediction)) {
+      router.counters.unscreened += plan.verify == Plan.Verify.SCREEN ? 1 : 0;
+      askOthers(query, false);
+    }
+  }
+
+  /** The answer fits to its group. Where others have answered too, they decide. */
+  void screened(Query query) {
+    Check check = query.check;
+    if (!check.finished && check.votes.size() == 1) {
+      check.finished = true;
+      Vote vote = check.votes.get(0);
+      settlement.answer(query, verified(vote, "screened"), vote.outcome());
+    }
   }
 
   /**

@@ -11,7 +11,8 @@ import java.util.Set;
 /** What happened since the model was attached. Guarded by the router's lock. */
 final class Counters {
   private static final Set<Task.Kind> EXTRA =
-      EnumSet.of(Task.Kind.HEDGE, Task.Kind.PARITY, Task.Kind.COMPARE, Task.Kind.PROBE);
+      EnumSet.of(
+          Task.Kind.HEDGE, Task.Kind.PARITY, Task.Kind.SCREEN, Task.Kind.COMPARE, Task.Kind.PROBE);
 
   long requests;
   long late;
@@ -25,6 +26,19 @@ final class Counters {
   long gone;
   long groups;
   long disagreements;
+
+  /** Groups whose answers a worker has screened. */
+  long screens;
+
+  /** Answers that were found to fit to their group. */
+  long screened;
+
+  /** Answers that were not, and are computed again. */
+  long doubtful;
+
+  /** Answers that no group could screen: other workers check them. */
+  long unscreened;
+
   long quarantines;
   final Histogram queueSeconds = new Histogram(Histogram.SECONDS);
   final Histogram groupFill;
@@ -56,7 +70,7 @@ final class Counters {
         .recordNanos(nanos);
   }
 
-  /** Hedges, parities, comparisons and probes per request: what the policy added. */
+  /** Hedges, parities, screens, comparisons and probes per request: what the policy added. */
   double extraWorkRatio() {
     long extra = 0;
     for (Task.Kind kind : EXTRA) {
@@ -97,11 +111,20 @@ final class Counters {
             "Answers of different workers to one query that differed.",
             disagreements));
     metrics.add(
+        Metric.of("approxifer_screened_total", "Answers that a screen found to fit.", screened));
+    metrics.add(
+        Metric.of("approxifer_doubtful_total", "Answers that a screen found doubtful.", doubtful));
+    metrics.add(
+        Metric.of(
+            "approxifer_unscreened_total",
+            "Answers that no group could screen; other workers check them.",
+            unscreened));
+    metrics.add(
         Metric.of("approxifer_clients_gone_total", "Clients that hung up before an answer.", gone));
     metrics.add(
         Metric.of(
             "approxifer_extra_work_ratio",
-            "Hedges, parities, comparisons and probes per request.",
+            "Hedges, parities, screens, comparisons and probes per request.",
             extraWorkRatio()));
     metrics.add(
         Metric.of(
@@ -153,6 +176,10 @@ final class Counters {
     report.put("duplicate_callbacks", duplicates);
     report.put("groups", groups);
     report.put("disagreements", disagreements);
+    report.put("screens", screens);
+    report.put("screened", screened);
+    report.put("doubtful", doubtful);
+    report.put("unscreened", unscreened);
     report.put("quarantines", quarantines);
     report.put("extra_work_ratio", Math.round(extraWorkRatio() * 1e4) / 1e4);
     return report;

@@ -1,8 +1,10 @@
 package org.approxifer.torchserve.core;
 
 import java.util.ArrayList;
+import java.util.HashMap;
 import java.util.HashSet;
 import java.util.List;
+import java.util.Map;
 import java.util.Set;
 import java.util.TreeMap;
 
@@ -26,8 +28,17 @@ final class Group {
   /** Coded query indices that will not come: their job failed. */
   final Set<Integer> lost = new HashSet<>();
 
-  /** Workers that hold an unanswered parity or coded job of the group. */
-  final List<String> holders = new ArrayList<>();
+  /** Parity, encode, coded, decode and screen jobs of the group that are with a worker. */
+  final List<Assignment> outstanding = new ArrayList<>();
+
+  /** Workers that were handed a job whose answer goes to the group, where it matters. */
+  final List<String> used = new ArrayList<>();
+
+  /** Who gave the prediction of a coded query, by index. */
+  final Map<Integer, String> gave = new HashMap<>();
+
+  /** Whether the answers fit together; null where nobody asks. */
+  Screen screen;
 
   boolean closed;
 
@@ -54,6 +65,33 @@ final class Group {
     return members.stream().map(Query::requestId).toList();
   }
 
+  /** A worker was handed a job of the group, a member's raw job included. */
+  void handed(Assignment assignment) {
+    Task task = assignment.task;
+    if (task.query == null) {
+      outstanding.add(assignment);
+    }
+    boolean located = plan.verify == Plan.Verify.LOCATE && task.kind == Task.Kind.CODED;
+    boolean screened = screen != null && (task.query != null || task.kind == Task.Kind.PARITY);
+    if (located || screened) {
+      used.add(assignment.worker);
+    }
+  }
+
+  /** True if a worker may have a job of the group: who checks an answer did not give it. */
+  boolean may(Task.Kind kind, String worker) {
+    return switch (kind) {
+      case RAW, HEDGE -> screen == null || !screen.spread || !used.contains(worker);
+      case PARITY -> screen == null ? !heldBy(worker) : !used.contains(worker);
+      case CODED -> plan.verify == Plan.Verify.LOCATE ? !used.contains(worker) : !heldBy(worker);
+      default -> true;
+    };
+  }
+
+  boolean wantsParity(int parity) {
+    return screen == null ? !settled() && !broken : screen.lacks(parity);
+  }
+
   void add(Query query) {
     query.group = this;
     query.index = members.size();
@@ -71,8 +109,10 @@ final class Group {
 
   /** True if a worker holds an unanswered job of this group, its members' raw jobs included. */
   boolean heldBy(String worker) {
-    if (holders.contains(worker)) {
-      return true;
+    for (Assignment assignment : outstanding) {
+      if (assignment.worker.equals(worker)) {
+        return true;
+      }
     }
     for (Query query : members) {
       if (query.heldBy(worker)) {
@@ -101,11 +141,25 @@ final class Group {
     return count;
   }
 
+  /** True if late members of a systematic group may be decoded from what came. */
+  boolean mayDecode() {
+    if (screen != null && screen.stage == Screen.Stage.DONE) {
+      return available() >= plan.queries; // what does not fit has been taken away
+    }
+    return available() >= plan.quorum && (screen == null || !plan.verifyWait);
+  }
+
   /** True if what came suffices to decode now. */
   boolean decodable() {
     int available = available();
     return available >= plan.numWorkers
         || available >= plan.quorum && (late || available + lost.size() >= plan.numWorkers);
+  }
+
+  /** True if no worker has a coded job of the group, and none that is there may have one. */
+  boolean stalled(Ledger ledger) {
+    return outstanding.stream().noneMatch(job -> job.task.kind == Task.Kind.CODED)
+        && !ledger.anotherPresent(used::contains);
   }
 
   /** True if so many coded jobs failed that no quorum can come. */

@@ -2,7 +2,7 @@ package org.approxifer.torchserve.core;
 
 import com.google.gson.JsonElement;
 import com.google.gson.JsonObject;
-import java.util.HashMap;
+import java.util.List;
 import java.util.Map;
 
 /**
@@ -21,6 +21,7 @@ final class GroupFlow implements Flow {
   private final Plan plan;
   private final Settlement settlement;
   private final QueryFlow queries;
+  private final Decoded decoded;
   private Group filling;
 
   GroupFlow(Router router, Settlement settlement, QueryFlow queries) {
@@ -28,6 +29,7 @@ final class GroupFlow implements Flow {
     this.plan = router.plan;
     this.settlement = settlement;
     this.queries = queries;
+    decoded = new Decoded(router, settlement);
   }
 
   /** Adds a query to the group that is filling, which closes at K queries or after the delay. */
@@ -35,10 +37,19 @@ final class GroupFlow implements Flow {
     if (filling == null) {
       router.counters.groups++;
       Group group = new Group(plan);
+      if (plan.verify == Plan.Verify.SCREEN) {
+        router.screens.begin(group);
+      }
       filling = group;
       group.timer = router.after(plan.groupDelayNanos, () -> close(group));
     }
     filling.add(query);
+    if (filling.screen != null) {
+      query.check = new Check(plan.agree);
+    }
+    if (plan.mode == Plan.Mode.SYSTEMATIC) {
+      router.enqueue(Task.raw(query));
+    }
     if (filling.members.size() == plan.queries) {
       close(filling);
     }
@@ -56,7 +67,10 @@ final class GroupFlow implements Flow {
     group.timer.cancel();
     filling = null;
     router.counters.groupFill.record(group.members.size());
-    if (group.settled()) {
+    if (group.screen != null) {
+      router.screens.closed(group);
+      reconstruct(group);
+    } else if (group.settled()) {
       group.release();
     } else if (plan.mode == Plan.Mode.CODED) {
       router.enqueue(Task.ofGroup(Task.Kind.ENCODE, group, -1));
@@ -81,12 +95,21 @@ final class GroupFlow implements Flow {
     } else if (task.kind == Task.Kind.ENCODE) {
       encoded(assignment, reply);
     } else if (task.kind == Task.Kind.DECODE) {
-      decoded(task.group, answer, reply);
+      decoded.settle(task.group, answer, reply);
     } else if (reply.text("erasure") != null || !reply.has("prediction")) {
       String erasure = reply.text("erasure");
       erased(assignment, erasure == null ? "the reply has no prediction" : erasure);
     } else {
-      predicted(task.group, task.coded, reply.section("prediction"));
+      coded(task.group, task.coded, assignment.worker, reply.section("prediction"));
+    }
+  }
+
+  private void coded(Group group, int index, String worker, byte[] prediction) {
+    if (group.screen != null) {
+      router.screens.entered(group, index, worker, prediction);
+    } else {
+      group.gave.put(index, worker);
+      predicted(group, index, prediction);
     }
   }
 
@@ -122,6 +145,7 @@ final class GroupFlow implements Flow {
       for (JsonElement index : reply.header.getAsJsonArray("alone")) {
         Query query = group.members.get(index.getAsInt());
         query.solo = true;
+        queries.checkAlone(query);
         router.enqueueFirst(Task.raw(query));
       }
     }
@@ -144,15 +168,32 @@ final class GroupFlow implements Flow {
     decodeIfReady(group);
   }
 
+  /** A member's raw job is late. */
+  void late(Query query) {
+    if (query.group.screen != null && query.group.screen.lacks(query.index)) {
+      router.screens.jobLate(query.group);
+    }
+    reconstruct(query.group);
+  }
+
+  /** The group cannot be coded any more. */
+  void breakUp(Group group) {
+    group.broken = true;
+    router.screens.giveUp(group);
+  }
+
   /** Decodes a fully coded group once all answers are in, or a quorum is and the rest is late. */
   void decodeIfReady(Group group) {
-    if (plan.mode == Plan.Mode.CODED
-        && !group.decoding
-        && !group.broken
-        && !group.settled()
-        && group.decodable()) {
+    if (plan.mode != Plan.Mode.CODED || group.decoding || group.broken || group.settled()) {
+      return;
+    }
+    boolean stalled = plan.verify == Plan.Verify.LOCATE && group.stalled(router.ledger);
+    group.late |= stalled;
+    if (group.decodable()) {
       group.decoding = true;
       router.enqueue(Task.ofGroup(Task.Kind.DECODE, group, -1));
+    } else if (stalled) {
+      queries.goAlone(group);
     }
   }
 
@@ -162,76 +203,37 @@ final class GroupFlow implements Flow {
         || !plan.reconstruct
         || !group.closed
         || group.broken
-        || group.available() < plan.quorum) {
+        || !group.mayDecode()) {
       return;
     }
+    List<Query> late = group.waiting();
+    late.removeIf(query -> !query.late);
+    decode(group, late);
+  }
+
+  /** Has members of a systematic group decoded from the answers of the others. */
+  void decode(Group group, List<Query> queries) {
     boolean wanted = false;
-    for (Query query : group.waiting()) {
-      if (query.late && !query.decoding) {
+    for (Query query : queries) {
+      if (!query.settled && !query.decoding) {
         query.decoding = true;
         wanted = true;
       }
     }
-    if (wanted) {
+    if (wanted && !group.predictions.isEmpty()) {
       router.enqueue(Task.ofGroup(Task.Kind.DECODE, group, -1));
     }
-  }
-
-  private void decoded(Group group, Answer answer, Reply reply) throws Reply.MalformedReply {
-    JsonObject answers = reply.object("answers");
-    if (answers == null) {
-      throw new Reply.MalformedReply("the decode reply has no answers");
-    }
-    for (Map.Entry<String, JsonElement> entry : answers.entrySet()) {
-      Query query = group.members.get(Integer.parseInt(entry.getKey()));
-      JsonObject item = entry.getValue().getAsJsonObject();
-      if (item.has("error")) {
-        JsonObject error = item.getAsJsonObject("error");
-        settlement.error(query, error.get("status").getAsInt(), error.get("message").getAsString());
-        continue;
-      }
-      Map<String, String> headers = new HashMap<>();
-      if (item.has("headers")) {
-        item.getAsJsonObject("headers")
-            .entrySet()
-            .forEach(header -> headers.put(header.getKey(), header.getValue().getAsString()));
-      }
-      reconstructed(
-          query,
-          new Answer(
-              reply.section(item.get("section").getAsString()),
-              text(item, "contentType"),
-              item.has("status") ? item.get("status").getAsInt() : answer.status(),
-              text(item, "phrase"),
-              headers));
-    }
-  }
-
-  /** Gives a client its decoded answer, or keeps it while an exact one may still come. */
-  private void reconstructed(Query query, Answer answer) {
-    if (plan.preferExactNanos > 0 && !query.outstanding.isEmpty() && !query.settled) {
-      query.spare = answer;
-      router.after(
-          plan.preferExactNanos, () -> settlement.answer(query, answer, Outcome.RECONSTRUCTED));
-    } else {
-      settlement.answer(query, answer, Outcome.RECONSTRUCTED);
-    }
-  }
-
-  private static String text(JsonObject object, String key) {
-    JsonElement element = object.get(key);
-    boolean none = element == null || element.isJsonNull() || element.getAsString().isEmpty();
-    return none ? null : element.getAsString();
   }
 
   @Override
   public void died(Assignment assignment) {
     Task task = assignment.task;
     switch (task.kind) {
-      case PARITY -> task.group.broken = true;
+      case PARITY -> breakUp(task.group);
       case CODED -> {
         if (++task.deaths < MOST_DEATHS) {
           router.enqueueFirst(queries.again(assignment));
+          decodeIfReady(task.group); // perhaps no other worker may have it
         } else {
           failed(task);
         }
@@ -260,7 +262,12 @@ final class GroupFlow implements Flow {
   private void failed(Task task) {
     Group group = task.group;
     switch (task.kind) {
-      case PARITY -> group.lost.add(task.coded);
+      case PARITY -> {
+        if (group.screen != null) {
+          router.screens.lost(group, task.coded);
+        }
+        group.lost.add(task.coded);
+      }
       case CODED -> {
         group.lost.add(task.coded);
         if (group.hopeless() && !group.settled()) {
@@ -272,7 +279,7 @@ final class GroupFlow implements Flow {
         if (plan.mode == Plan.Mode.CODED) {
           queries.goAlone(group);
         } else {
-          group.broken = true; // hedges of its members go on
+          breakUp(group); // hedges of its members go on
         }
       }
     }
@@ -290,6 +297,11 @@ final class GroupFlow implements Flow {
     Task task = assignment.task;
     if (task.kind == Task.Kind.CODED) {
       quorumWillDo(task.group);
+    } else if (task.kind == Task.Kind.PARITY) {
+      router.screens.jobLate(task.group);
+      if (!task.dead() && plan.idempotent && router.extra.tryTake()) {
+        router.enqueueFirst(queries.again(assignment));
+      }
     } else if (!task.group.settled() && !task.group.broken && plan.idempotent) {
       // All clients of the group wait for this one job: it is hedged like a raw one.
       if (++task.group.resends <= MOST_RESENDS) {

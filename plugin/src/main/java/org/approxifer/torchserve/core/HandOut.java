@@ -149,8 +149,8 @@ final class HandOut {
     }
     return switch (task.kind) {
       case RAW, HEDGE -> mayQuery(task.query, worker, now);
-      case PARITY, CODED -> !task.group.heldBy(worker);
-      case ENCODE, DECODE -> true;
+      case PARITY, CODED -> task.group.may(task.kind, worker);
+      case ENCODE, DECODE, SCREEN -> true;
       case COMPARE -> task.comparison.mayJudge(worker, now);
       case PROBE -> worker.equals(task.only);
     };
@@ -159,7 +159,8 @@ final class HandOut {
   private static boolean mayQuery(Query query, String worker, long now) {
     return !query.heldBy(worker)
         && !query.avoids(worker, now)
-        && (query.check == null || !query.check.votedBy(worker));
+        && (query.check == null || !query.check.votedBy(worker))
+        && (query.group == null || query.group.may(Task.Kind.RAW, worker));
   }
 
   private static final class Waiter {

@@ -39,6 +39,11 @@ final class Ledger {
     return false;
   }
 
+  /** The same, but of workers that are at work: not dead since their last job, nor stuck in it. */
+  boolean anotherPresent(Predicate<String> ruledOut) {
+    return another(worker -> !workers.get(worker).present() || ruledOut.test(worker));
+  }
+
   int quarantined() {
     return (int) workers.values().stream().filter(entry -> entry.quarantined).count();
   }
@@ -84,6 +89,13 @@ final class Ledger {
                   "worker",
                   id,
                   entry.confirmations));
+          metrics.add(
+              Metric.of(
+                  "approxifer_worker_suspicions_total",
+                  "Answers of a worker that did not fit to others; no proof.",
+                  "worker",
+                  id,
+                  entry.suspicions));
           metrics.add(
               Metric.of(
                   "approxifer_worker_quarantined",
@@ -206,6 +218,10 @@ final class Ledger {
 
     boolean slow() {
       return lateStreak >= SLOW_STREAK;
+    }
+
+    boolean present() {
+      return lastHanded >= lastDeath && (lateStreak == 0 || unanswered == 0);
     }
 
     boolean garbled() {

@@ -35,6 +35,7 @@ final class Payloads {
       case ENCODE -> members(task, task.group.waiting(), task.group);
       case CODED -> coded(task);
       case DECODE -> members(task, task.group.toDecode(), task.group);
+      case SCREEN -> screen(task, task.group);
       case COMPARE -> compare(task);
       case PROBE -> probe(task);
     };
@@ -60,6 +61,17 @@ final class Payloads {
     JsonObject job = job(task);
     job.addProperty("coded", task.coded);
     job.add("requests", requests(task.group.members));
+    sign(payload, job);
+    return payload;
+  }
+
+  private RequestInput screen(Task task, Group group) {
+    RequestInput payload = new RequestInput(UUID.randomUUID().toString());
+    payload.setHeaders(new HashMap<>());
+    JsonObject job = job(task);
+    job.addProperty("size", group.members.size());
+    job.add("available", available(payload, group));
+    job.add("requests", requests(group.members));
     sign(payload, job);
     return payload;
   }

@@ -70,9 +70,14 @@ final class Query {
     return client.request().getRequestId();
   }
 
-  /** True if nobody waits for another answer to it: no client, and no check of one. */
+  /** True if nobody waits for another answer to it: no client, no check, no group. */
   boolean done() {
-    return settled && (check == null || check.finished || abandoned);
+    return settled && (check == null || check.finished || abandoned) && !groupLacks();
+  }
+
+  /** True if the other members of its group cannot be screened without an answer to it. */
+  private boolean groupLacks() {
+    return group != null && group.screen != null && group.screen.lacks(index);
   }
 
   boolean avoids(String worker, long now) {

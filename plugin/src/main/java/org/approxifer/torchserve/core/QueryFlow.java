@@ -35,6 +35,7 @@ final class QueryFlow implements Flow {
         query.check.finished = true;
       }
       settlement.error(query, error.get("status").getAsInt(), error.get("message").getAsString());
+      router.screens.lost(query);
     } else if (!reply.has("answer")) {
       erased(assignment, "malformed reply: it has no answer");
     } else if (erasure != null && query.erasures == 0 && router.plan.idempotent) {
@@ -67,11 +68,9 @@ final class QueryFlow implements Flow {
   @Override
   public void late(Assignment assignment) {
     Query query = assignment.task.query;
-    if (!query.settled) {
-      query.late = true;
-      if (query.group != null) {
-        router.groups.reconstruct(query.group);
-      }
+    query.late |= !query.settled;
+    if (query.group != null) {
+      router.groups.late(query);
     }
     hedge(assignment);
   }
@@ -105,7 +104,7 @@ final class QueryFlow implements Flow {
     query.deaths++;
     query.alone = true;
     if (query.group != null) {
-      query.group.broken = true;
+      router.groups.breakUp(query.group);
     }
     if (query.settled) {
       router.checks.lost(query);
@@ -134,9 +133,10 @@ final class QueryFlow implements Flow {
 
   /** The members of a group that cannot be coded: each to one worker, by itself. */
   void goAlone(Group group) {
-    group.broken = true;
+    router.groups.breakUp(group);
     for (Query query : group.waiting()) {
       query.alone = true;
+      checkAlone(query);
       if (!gaveUp(query)) {
         sendAgain(query, Task.raw(query));
       }
@@ -144,9 +144,17 @@ final class QueryFlow implements Flow {
     group.release();
   }
 
+  /** A query that was to be decoded from answers of which the wrong ones are left out. */
+  void checkAlone(Query query) {
+    if (query.check == null && router.plan.verify == Plan.Verify.LOCATE) {
+      query.check = new Check(router.plan.agree);
+    }
+  }
+
   @Override
   public void failed(Assignment assignment, int status, String message) {
     settlement.error(assignment.task.query, status, message);
+    router.screens.lost(assignment.task.query);
   }
 
   @Override
@@ -163,6 +171,7 @@ final class QueryFlow implements Flow {
       router.checks.lost(query);
     } else if (query.erasures > mostErasures() || !router.plan.idempotent) {
       settlement.error(query, 503, "no usable answer: " + reason);
+      router.screens.lost(query);
     } else {
       sendAgain(query, again(assignment));
     }

@@ -8,6 +8,8 @@ import java.nio.ByteBuffer;
 import java.nio.charset.StandardCharsets;
 import java.util.HashMap;
 import java.util.Map;
+import java.util.Set;
+import java.util.TreeSet;
 
 /** A worker's reply frame (docs/protocol.md), taken apart. */
 final class Reply {
@@ -93,6 +95,27 @@ final class Reply {
   JsonObject object(String key) {
     JsonElement element = header.get(key);
     return element == null || !element.isJsonObject() ? null : element.getAsJsonObject();
+  }
+
+  /** A list of distinct indices of the header, 0 to {@code end - 1}. */
+  Set<Integer> indices(String key, int end) throws MalformedReply {
+    if (!(header.get(key) instanceof JsonArray listed)) {
+      throw new MalformedReply("the header has no list \"" + key + "\"");
+    }
+    Set<Integer> indices = new TreeSet<>();
+    for (JsonElement element : listed) {
+      int index;
+      try {
+        index = element.getAsInt();
+      } catch (RuntimeException e) {
+        throw new MalformedReply(key + ": expected indices, found " + element);
+      }
+      if (index < 0 || index >= end) {
+        throw new MalformedReply(key + ": expected 0 to " + (end - 1) + ", found " + index);
+      }
+      indices.add(index);
+    }
+    return indices;
   }
 
   /** Why a body is not a frame. */

@@ -35,7 +35,8 @@ public final class Router {
   final HandOut handOut;
   private final Settlement settlement;
   final GroupFlow groups;
-  private final QueryFlow queries;
+  final QueryFlow queries;
+  final ScreenFlow screens;
   final CheckFlow checks;
   private final CompareFlow comparisons;
   final ProbeFlow probing;
@@ -73,6 +74,7 @@ public final class Router {
     settlement = new Settlement(name, clock, counters, live, replies);
     queries = new QueryFlow(this, settlement);
     groups = new GroupFlow(this, settlement, queries);
+    screens = new ScreenFlow(this, settlement);
     quarantine = new Quarantine(this, settlement);
     comparisons = new CompareFlow(this);
     probing = new ProbeFlow(this, comparisons, quarantine);
@@ -114,17 +116,18 @@ public final class Router {
       if (task.query.handOuts++ == 0) {
         counters.queueSeconds.recordNanos(assignment.handedNanos - task.query.admittedNanos);
       }
-    } else if (task.group != null) {
-      task.group.holders.add(assignment.worker);
     }
-    if (task.kind != Task.Kind.PARITY) {
+    if (task.group != null) {
+      task.group.handed(assignment);
+    }
+    if (task.kind != Task.Kind.PARITY || task.group.screen != null) {
       assignment.lateTimer = timers.after(lateness.nanos(), () -> late(assignment));
     }
   }
 
   private void onTakenBack(Assignment assignment) {
     finish(assignment);
-    ledger.of(assignment.worker).returned();
+    notBegun(assignment);
     if (assignment.task.query != null) {
       assignment.task.query.handOuts--;
     }
@@ -188,11 +191,18 @@ public final class Router {
     locked(
         () -> {
           if (finish(assignment)) {
-            ledger.of(assignment.worker).returned();
+            notBegun(assignment);
             counters.returned++;
             flow(assignment.task).returned(assignment.task);
           }
         });
+  }
+
+  private void notBegun(Assignment assignment) {
+    ledger.of(assignment.worker).returned();
+    if (assignment.task.group != null) {
+      assignment.task.group.used.remove(assignment.worker);
+    }
   }
 
   private void late(Assignment assignment) {
@@ -213,6 +223,7 @@ public final class Router {
     return switch (task.kind) {
       case RAW, HEDGE -> queries;
       case PARITY, ENCODE, CODED, DECODE -> groups;
+      case SCREEN -> screens;
       case COMPARE -> comparisons;
       case PROBE -> probing;
     };
@@ -232,7 +243,7 @@ public final class Router {
     if (task.query != null) {
       task.query.outstanding.remove(assignment);
     } else if (task.group != null) {
-      task.group.holders.remove(assignment.worker);
+      task.group.outstanding.remove(assignment);
     }
     return true;
   }

@@ -79,7 +79,8 @@ final class Settlement {
     }
     query.settled = true;
     live.remove(query);
-    if (query.group != null && query.group.settled()) {
+    Group group = query.group;
+    if (group != null && (group.screen == null || !group.screen.open()) && group.settled()) {
       query.group.release();
     }
     return true;

@@ -22,6 +22,7 @@ final class State {
     report.put("outstanding_jobs", router.out.size());
     report.put("idle_workers", router.handOut.idle());
     report.put("open_groups", router.groups.open());
+    report.put("unscreened_groups", router.screens.open());
     report.put("dropped_jobs", router.backlog.dropped());
     report.put("extra_work", router.extra.report());
     report.put("counters", router.counters.report());

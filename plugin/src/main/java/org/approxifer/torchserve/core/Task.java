@@ -10,6 +10,7 @@ final class Task {
     ENCODE("encode"),
     CODED("coded"),
     DECODE("decode"),
+    SCREEN("screen"),
     COMPARE("compare"),
     PROBE("raw");
 
@@ -29,7 +30,7 @@ final class Task {
   /** The query of a RAW or HEDGE task, else null. */
   final Query query;
 
-  /** The group of a PARITY, ENCODE, CODED or DECODE task; a raw task's group is its query's. */
+  /** The group of a PARITY, ENCODE, CODED, DECODE or SCREEN task; a raw task's is its query's. */
   final Group group;
 
   /** Coded query index of a PARITY or CODED task, else -1. */
@@ -103,9 +104,11 @@ final class Task {
   boolean dead() {
     return switch (kind) {
       case RAW, HEDGE -> query.done();
-      case PARITY -> group.settled() || group.broken;
+      case PARITY -> !group.wantsParity(coded);
       case CODED -> group.settled() || group.broken || group.decoding;
-      case ENCODE, DECODE -> group.settled();
+      case ENCODE -> group.settled();
+      case DECODE -> group.toDecode().isEmpty();
+      case SCREEN -> group.screen.stage != Screen.Stage.RUNNING || !group.screen.wanted();
       case COMPARE -> comparison.done();
       case PROBE -> probed.gone;
     };

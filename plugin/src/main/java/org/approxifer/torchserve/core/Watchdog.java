@@ -70,7 +70,10 @@ final class Watchdog {
     settlement.error(
         query,
         503,
-        "no answer within the deadline of "
+        (query.check != null && !query.check.votes.isEmpty()
+                ? "no answer that could be checked"
+                : "no answer")
+            + " within the deadline of "
             + deadlineMs
             + " ms (handler.approxifer.policy.deadline_ms, or the request's own)");
   }
