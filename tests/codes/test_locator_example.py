@@ -90,26 +90,13 @@ def test_the_command_is_resumable(tmp_path, capsys):
     out, methods = tmp_path / "out", ["spline", "pairs-unseen", "pairs-network"]
     arguments = [
         *("--data", str(tmp_path), "--models", str(tmp_path), "--out", str(out)),
-        *(
-            "--sets",
-            "mnist",
-            "--shapes",
-            "2,1",
-            "--methods",
-            "spline",
-            "pairs-unseen",
-            "pairs-network",
-        ),
+        *("--sets", "mnist", "--shapes", "2,1", "--methods", *methods),
         *("--groups", "1200", "--classic-groups", "900", "--trial-groups", "100"),
         *("--steps", "20", "--width", "8"),
     ]
     assert command.main(arguments) == 0
     report = json.loads((out / "report.json").read_text())
-    assert [cell["method"] for cell in report["cells"]] == [
-        "spline",
-        "pairs-unseen",
-        "pairs-network",
-    ]
+    assert [cell["method"] for cell in report["cells"]] == methods
     text = (out / "tables.md").read_text()
     assert "### K=2, E=1, 6 workers (mnist)" in text
     assert tables(report["cells"]) == text
