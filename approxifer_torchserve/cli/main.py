@@ -10,6 +10,7 @@ import approxifer_torchserve
 from approxifer_torchserve.cli import (
     archive,
     bench,
+    calibrate,
     codes,
     demo,
     deploy,
@@ -59,7 +60,18 @@ def common(
     """Options that need no command."""
 
 
-for module in (codes, archive, serve, deploy, status, undeploy, doctor, evaluate, demo):
+for module in (
+    codes,
+    calibrate,
+    archive,
+    serve,
+    deploy,
+    status,
+    undeploy,
+    doctor,
+    evaluate,
+    demo,
+):
     app.command(name=module.__name__.rsplit(".", 1)[1])(module.run)
 for command in (quarantine.quarantine, quarantine.readmit):
     app.command(name=command.__name__)(command)

@@ -18,7 +18,17 @@ from approxifer_torchserve.cli.main import app
 from approxifer_torchserve.cli.status import render
 
 DATA = Path(__file__).parent / "data"
-COMMANDS = ("codes", "archive", "serve", "deploy", "status", "undeploy", "doctor", "demo")
+COMMANDS = (
+    "codes",
+    "calibrate",
+    "archive",
+    "serve",
+    "deploy",
+    "status",
+    "undeploy",
+    "doctor",
+    "demo",
+)
 
 
 @pytest.fixture
