@@ -44,13 +44,17 @@ def test_a_full_queue_answers_503_at_once_over_rest_and_grpc(live, narrow):
     live.quiet("narrow")
 
 
-def test_an_expired_request_gets_504_never_silence(live, narrow):
+def test_an_expired_request_gets_504_never_silence_over_rest_and_grpc(live, narrow):
     live.delay({live.pids("narrow")[0]: 2.0})
     start = time.perf_counter()
     reply = live.post("narrow", png(1))
     assert reply.status_code == 504
     assert "client timeout" in reply.json()["message"]
     assert 0.6 < time.perf_counter() - start < 1.2
+    with pytest.raises(grpc.RpcError) as error:
+        live.grpc.predict("narrow", png(1))
+    assert error.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED
+    assert "client timeout" in error.value.details(), "the server's words, not our own timeout's"
     live.delay({})
     live.quiet("narrow")
 

@@ -62,8 +62,8 @@ def test_two_workers_killed_at_once_with_large_bodies_cost_no_request(live):
 
 
 def test_frozen_workers_under_large_bodies_do_not_hang_the_server(live):
-    frozen = live.pids("tiny")[0]
-    live.kill(frozen, signal.SIGSTOP)
+    worker = live.cluster.describe("tiny")[0].workers[0]
+    live.kill(frozen := worker.pid, signal.SIGSTOP)
 
     def ask(number):
         start = time.perf_counter()
@@ -75,6 +75,7 @@ def test_frozen_workers_under_large_bodies_do_not_hang_the_server(live):
                 assert reply.status_code == 200, reply.text
                 assert same(reply.json(), number)
                 assert seconds < 5
+        assert live.state("tiny")["workers"][worker.id]["unanswered"] > 0, "it was never asked"
         assert live.http.get("/ping").status_code == 200
     finally:
         live.kill(frozen, signal.SIGCONT)

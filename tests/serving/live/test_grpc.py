@@ -47,24 +47,6 @@ def test_options_that_make_no_sense_are_no_options(live, deadline):
     assert same(json.loads(live.grpc.predict("tiny", inputs)), 2)
 
 
-def test_an_expired_request_is_told_so(live, slow):
-    live.cluster.scale("mending", 0)  # nine workers at most
-    live.cluster.register("narrow.mar")
-    try:
-        slow("narrow", 2.0)
-        with pytest.raises(grpc.RpcError) as error:
-            live.grpc.predict("narrow", png(1))
-        assert error.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED
-        assert "client timeout" in error.value.details(), (
-            "the server's words, not our own timeout's"
-        )
-        live.delay({})
-        live.quiet("narrow")
-    finally:
-        live.cluster.unregister("narrow")
-        live.cluster.scale("mending", 2)
-
-
 def test_a_client_that_hangs_up_frees_its_place_and_its_work(live, slow):
     before = live.state("tiny")["counters"]
     slow("tiny", 1.0)

@@ -61,6 +61,7 @@ def in_flight(live, pool, requests, seconds):
 
 
 def test_scaling_down_in_mid_request_loses_nothing(live, clean_tiny):
+    before = live.state("tiny")["counters"]
     with ThreadPoolExecutor(8) as pool:
         replies = in_flight(live, pool, 8, seconds=0.8)
         live.cluster.scale("tiny", 1)
@@ -70,6 +71,8 @@ def test_scaling_down_in_mid_request_loses_nothing(live, clean_tiny):
     assert all(same(answer.json(), number) for number, answer in enumerate(answers))
     state = live.quiet("tiny")
     assert set(state["workers"]) == {w.id for w in live.cluster.describe("tiny")[0].workers}
+    ways = ("returned", "unreturned", "worker_deaths")
+    assert any(state["counters"][way] > before[way] for way in ways), "nothing was taken away"
 
 
 def test_removal_in_mid_request_leaves_no_client_hanging(live, clean_tiny):
