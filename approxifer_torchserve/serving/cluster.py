@@ -316,12 +316,10 @@ class Cluster:
         return self.wait_ready(name, workers, version=version, timeout=timeout, progress=progress)
 
     def _set_workers(self, name: str, version: str | None, workers: int) -> None:
+        wanted = {"min_worker": workers, "max_worker": workers}
         for left in reversed(range(MOST_STUMBLES)):
             try:
-                self._call(
-                    "PUT", _path(name, version), min_worker=workers, max_worker=workers,
-                    synchronous=False,
-                )  # fmt: skip
+                self._call("PUT", _path(name, version), **wanted, synchronous=False)
                 return
             except ClusterError as error:
                 if error.status != 500 or left == 0:
