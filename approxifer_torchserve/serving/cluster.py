@@ -19,8 +19,7 @@ from pydantic.alias_generators import to_camel
 from approxifer_torchserve.serving.tokens import TokenAuth, is_refusal
 
 POLL_S = 0.25
-# TorchServe answers 500 when it takes a busy worker away and loses a race with itself. Each time
-# one worker less is left, so that asking again ends.
+# TorchServe often answers 500 when it takes a busy worker away; one less is left each time.
 MOST_STUMBLES = 32
 
 
