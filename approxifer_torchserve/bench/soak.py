@@ -18,7 +18,7 @@ import matplotlib
 
 from approxifer_torchserve.bench import probe
 from approxifer_torchserve.bench.saturate import Burst, Saturator, compare
-from approxifer_torchserve.bench.served import Served, State
+from approxifer_torchserve.bench.served import Served, State, idle
 from approxifer_torchserve.bench.sheet import Check, Sheet, Table
 from approxifer_torchserve.bench.soak_probe import Reading, Watcher, heap_after_collections
 
@@ -152,7 +152,7 @@ def run_soak(out: Path, size: Size | None = None, say: Say = print) -> Sheet:
         assert served.server.pid is not None
         with Watcher(served.server.pid, lambda: load.burst.answered) as watcher:
             burst = load.run(HOURS, requests=total)
-        state = served.state("soak")
+        state = served.once("soak", idle, 10)
         collections = heap_after_collections(log)
     sheet = _sheet(out, size, watcher.readings, collections, burst, state, load_average)
     sheet.write(out)

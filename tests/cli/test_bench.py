@@ -10,8 +10,9 @@ import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+from typer.testing import CliRunner
 
-from approxifer_torchserve.bench import page, report
+from approxifer_torchserve.bench import chaos, page, report
 from approxifer_torchserve.bench.disturb import FaultFile
 from approxifer_torchserve.bench.load import (
     Record,
@@ -24,7 +25,9 @@ from approxifer_torchserve.bench.load import (
 )
 from approxifer_torchserve.bench.report import PhaseResult, median_ratio, quantile, summarise
 from approxifer_torchserve.bench.schedule import Phase, run_phase
+from approxifer_torchserve.cli.main import app
 from approxifer_torchserve.faults import WorkerFaults
+from approxifer_torchserve.serving.launcher import LaunchError
 
 SAMPLES = (Sample(0, b"3", 3), Sample(1, b"5", 5))
 
@@ -225,3 +228,38 @@ def test_a_sender_that_is_held_up_says_so():
     assert [due - results[0][1] for _, due in results] == pytest.approx([0.0, 0.01, 0.02])
     assert results[0][1] >= start
     assert 0.15 < late < 1
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("--policy", "classics"), "hedge, reconstruct, classic"),
+        (("--body", "1000"), "multiples of 256"),
+        (("--schedule", "AC"), "A, B or AB"),
+    ],
+)
+def test_chaos_names_the_option_that_is_wrong(words, says, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "250")
+    result = CliRunner().invoke(app, ["bench", "chaos", *words])
+    assert result.exit_code == 2
+    assert says in result.output
+    assert words[0] in result.output
+
+
+def test_chaos_runs_every_policy_with_every_size_of_body(monkeypatch, tmp_path):
+    asked = {}
+
+    def run_schedules(size, variants, schedules, seconds, seed, say):
+        asked.update(names=[one.name for one in variants], schedules=schedules, rate=size.rate)
+        raise LaunchError("no server today")
+
+    monkeypatch.setattr(chaos, "run_schedules", run_schedules)
+    words = "--policy hedge --policy classic --body 12288 --body 602112 --schedule B --rate 7"
+    result = CliRunner().invoke(app, ["bench", "chaos", "--out", str(tmp_path), *words.split()])
+    assert result.exit_code == 1
+    assert "no server today" in result.output
+    assert asked == {
+        "names": ["hedge, 12 KB", "hedge, 602 KB", "classic, 12 KB", "classic, 602 KB"],
+        "schedules": ["B"],
+        "rate": 7,
+    }
