@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from approxifer_torchserve.bench.byzantine_policies import POLICIES, SMALL, Layout
+from approxifer_torchserve.bench.kept import Kept
 from approxifer_torchserve.bench.report import quantile
 
 RARE = "gaussian 1 in 5"
@@ -245,7 +245,7 @@ def plan(size: Size) -> list[Stage]:
 
 
 class Store:
-    """The cells measured so far, one JSON line each, so that a stopped run goes on.
+    """The cells measured so far, so that a stopped run goes on.
 
     Args:
         path: The file; one that was written for another size is begun anew.
@@ -253,21 +253,13 @@ class Store:
     """
 
     def __init__(self, path: Path, size: Size) -> None:
-        self.path = path
-        self.cells: list[Cell] = []
-        head = json.dumps(asdict(size))
-        lines = path.read_text().splitlines() if path.exists() else []
-        if lines[:1] == [head]:
-            self.cells = [_cell(json.loads(line)) for line in lines[1:]]
-        else:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(head + "\n")
+        self._kept = Kept(path, asdict(size))
+        self.cells = [_cell(one) for one in self._kept.results]
 
     def add(self, cell: Cell) -> None:
         """Keep a cell."""
         self.cells.append(cell)
-        with self.path.open("a") as file:
-            file.write(json.dumps(asdict(cell)) + "\n")
+        self._kept.add(asdict(cell))
 
     def left(self, stages: Sequence[Stage]) -> list[Stage]:
         """Return what of a plan is not measured yet."""
