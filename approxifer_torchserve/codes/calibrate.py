@@ -5,7 +5,8 @@
 
 Thresholds come from queries that the fit did not see: a conformal quantile of the largest score of
 a clean group, so that a clean group like these is wrongly convicted with probability at most
-``level``, whatever the fit is worth.
+``level``, whatever the fit is worth. Groups share queries, so it takes many queries, not only many
+groups, to come close to that level in every run.
 """
 
 from __future__ import annotations
