@@ -298,7 +298,9 @@ final class GroupFlow implements Flow {
     if (task.kind == Task.Kind.CODED) {
       quorumWillDo(task.group);
     } else if (task.kind == Task.Kind.PARITY) {
-      router.screens.jobLate(task.group);
+      if (!task.dead()) {
+        router.screens.jobLate(task.group);
+      }
       if (!task.dead() && plan.idempotent && router.extra.tryTake()) {
         router.enqueueFirst(queries.again(assignment));
       }

@@ -49,6 +49,8 @@ final class ScreenFlow implements Flow {
     screen.closedNanos = router.clock.nanos();
     if (!screen.wanted()) {
       end(group, Screen.Stage.GIVEN_UP);
+    }
+    if (!screen.open()) {
       return;
     }
     for (int parity : plan.parities) {
@@ -174,11 +176,14 @@ final class ScreenFlow implements Flow {
   }
 
   private void end(Group group, Screen.Stage how) {
+    if (!group.screen.open()) {
+      return;
+    }
     open--;
     group.screen.stage = how;
     group.screen.spread = false;
-    if (group.timer != null) {
-      group.timer.cancel();
+    if (group.closed) {
+      group.timer.cancel(); // before, it is the one that closes the group
     }
     if (group.settled()) {
       group.release();
