@@ -264,7 +264,15 @@ def share_threads(workers: int) -> None:
     Torch would take all of them in each of nine workers.
     """
     if not any(os.environ.get(name) for name in _THREAD_VARIABLES):
-        torch.set_num_threads(max(1, (os.cpu_count() or 1) // max(1, workers)))
+        torch.set_num_threads(max(1, processors() // max(1, workers)))
+
+
+def processors() -> int:
+    """Counts the processors that this process may use; a container may have a few of many."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # macOS
+        return os.cpu_count() or 1
 
 
 def quieten() -> None:

@@ -246,11 +246,12 @@ def test_a_failed_decode_sends_the_members_alone(bench):
     assert [client.reply for client in clients] == [("exact", b"raw")] * 3
 
 
-def lost_member(bench, **options):
+def lost_member(bench, expires=None, **options):
     """A systematic group whose member 2 has been decoded: (bench, clients, its raw job)."""
     b = systematic(bench, **options)
     b.live(*(f"900{i}" for i in range(5)))
-    clients = [b.offer() for _ in range(3)]
+    until = {} if expires is None else {"expires": b.now // 1_000_000 + expires}
+    clients = [b.offer(**until) for _ in range(3)]
     jobs = [b.poll(f"900{i}") for i in range(3)]
     b.reply(b.poll("9003"), [("prediction", b"P3")])
     for i in (0, 1):
@@ -276,10 +277,28 @@ def test_but_no_longer_than_the_policy_says(bench):
     assert clients[2].reply == ("reconstructed", b"a2")
 
 
-def test_at_the_deadline_the_client_gets_the_best_there_is(bench):
-    b, clients, _ = lost_member(bench, prefer_exact_ms=10_000, deadline_ms=300)
-    b.advance(210)
-    b.guard()
+@pytest.mark.parametrize("end", ["deadline", "expiry", "unregistered", "no worker", "deaths"])
+def test_whatever_ends_the_wait_the_client_gets_the_best_there_is(bench, end):
+    expires = 400 if end == "expiry" else None
+    deadline = 300 if end == "deadline" else 5000
+    b, clients, raw = lost_member(
+        bench, expires=expires, prefer_exact_ms=10_000, deadline_ms=deadline
+    )
+    assert not clients[2].replies
+    if end == "deaths":
+        b.die(raw)
+        again = b.poll("9004")
+        assert not clients[2].replies
+        b.die(again)
+    elif end == "unregistered":
+        b.guard(registered=False)
+        b.advance(600)
+        b.guard(registered=False)
+    else:
+        if end == "no worker":
+            b.live()
+        b.advance(310)
+        b.guard()
     assert clients[2].reply == ("reconstructed", b"a2")
 
 

@@ -168,7 +168,7 @@ def test_threads_are_shared_out_unless_the_environment_says(monkeypatch):
 
     set_to = []
     monkeypatch.setattr(worker.torch, "set_num_threads", set_to.append)
-    monkeypatch.setattr(worker.os, "cpu_count", lambda: 36)
+    monkeypatch.setattr(worker.os, "sched_getaffinity", lambda _: set(range(36)), raising=False)
     monkeypatch.delenv("MKL_NUM_THREADS", raising=False)
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
     worker.share_threads(9)

@@ -19,7 +19,7 @@ final class Query {
   /** Monotonic time in ns at which the client gets what there is, or an error. */
   final long deadlineNanos;
 
-  /** A reconstruction that waits for an exact answer; what the client gets at its deadline. */
+  /** A reconstruction that waits for an exact answer; what the client gets if none comes. */
   Answer spare;
 
   /** Its answers under verification, or null. */

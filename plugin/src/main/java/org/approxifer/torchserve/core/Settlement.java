@@ -34,9 +34,14 @@ final class Settlement {
     return true;
   }
 
-  /** Answers a query with an error unless it has been answered. */
+  /**
+   * Answers a query with an error unless it has been answered. A reconstruction that was held back
+   * for an exact answer is better than an error that is not the client's own fault.
+   */
   void error(Query query, int status, String message) {
-    if (settle(query)) {
+    if (status >= 500 && query.spare != null) {
+      answer(query, query.spare, Outcome.RECONSTRUCTED);
+    } else if (settle(query)) {
       query.abandoned = true;
       note(status >= 500, "request " + query.requestId() + " answered " + status + ": " + message);
       refuse(query, status, message);

@@ -62,10 +62,6 @@ final class Watchdog {
   }
 
   private void overdue(Query query) {
-    if (query.spare != null) {
-      settlement.answer(query, query.spare, Outcome.RECONSTRUCTED);
-      return;
-    }
     long deadlineMs = (query.deadlineNanos - query.admittedNanos) / 1_000_000;
     settlement.error(
         query,
