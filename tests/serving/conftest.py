@@ -7,6 +7,7 @@ import pytest
 import torch
 from live_server import MODEL, net, png
 
+from approxifer_torchserve.codes import calibrate, make_code, save_locator
 from approxifer_torchserve.serving.archive import wrap_archive
 
 LATE_AFTER_MS = 150
@@ -24,7 +25,9 @@ def store(tmp_path_factory):
     serialized = ["--serialized-file", str(weights)]
     subprocess.run([*archiver, *named, *handler, *serialized], check=True)
 
-    def wrap(name, workers, *, version=None, settings=None, sample=None, **approxifer):
+    def wrap(
+        name, workers, *, version=None, settings=None, sample=None, locator=None, **approxifer
+    ):
         approxifer.setdefault("policy", {}).update(late_after_ms=LATE_AFTER_MS, deadline_ms=20_000)
         wrap_archive(
             folder / "plain.mar",
@@ -39,6 +42,7 @@ def store(tmp_path_factory):
             },
             approxifer=approxifer,
             sample=sample,
+            locator=locator,
             force=True,
         )
 
@@ -55,6 +59,23 @@ def store(tmp_path_factory):
     wrap("probed", 4, code={**code, "systematic": True}, policy=trusting, sample=sample)
     checking = {**trusting, "verify": "pair"}
     wrap("checked", 4, code={**code, "systematic": True}, policy=checking, sample=sample)
+
+    def fitted(**code):
+        """A locator for the model under test, fitted to other images of the same kind."""
+        images = torch.randint(0, 256, (900, 1, 8, 8), generator=torch.manual_seed(1)) / 255
+        located = calibrate(make_code(**code), net(), images, groups=800, level=0.01)
+        path = tmp_path_factory.mktemp("locator") / "l.safetensors"
+        save_locator(located.locator, path)
+        return path
+
+    vote = {"name": "replication", "queries": 1, "stragglers": 0, "byzantine": 1}
+    wrap("voted", 4, code=vote, policy=dict(trusting), sample=sample)
+    screen = {**code, "systematic": True}
+    parity = {**trusting, "verify": "parity"}
+    wrap("screened", 4, code=screen, policy=parity, sample=sample, locator=fitted(**screen))
+    locate = {"name": "approxifer", "queries": 2, "stragglers": 0, "byzantine": 1}
+    locate["systematic"] = False
+    wrap("located", 6, code=locate, policy=dict(trusting), sample=sample, locator=fitted(**locate))
     wrap("classic", 3, code={**code, "systematic": False})
     wrap(
         "mending",

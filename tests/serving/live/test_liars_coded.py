@@ -1,0 +1,99 @@
+"""Liars under the checks that come with a code: copies that vote, parities, a locator."""
+
+import time
+
+import pytest
+from live_server import same
+
+LIE = {"lie": "permuted"}
+GROSS = {"lie": "huge"}
+
+
+@pytest.fixture(scope="module")
+def space(live):
+    """Places for eight workers beside the plain model's; the models of other tests wait."""
+    scaled = {"tiny": 3, "classic": 3, "mending": 2}
+    for model in scaled:
+        live.cluster.scale(model, 0)
+    yield
+    for model, workers in scaled.items():
+        live.cluster.scale(model, workers)
+
+
+@pytest.fixture
+def room(live, space):
+    """Registers a model, until the test is over."""
+    registered = []
+
+    def register(model):
+        live.cluster.register(f"{model}.mar")
+        registered.append(model)
+
+    yield register
+    live.fault({})
+    for model in registered:
+        live.cluster.unregister(model)
+
+
+def workers(live, model):
+    return live.state(model)["workers"]
+
+
+def lie(live, model, index, fault):
+    """Makes one worker lie; returns its id."""
+    worker = live.cluster.describe(model)[0].workers[index]
+    live.fault({worker.pid: fault})
+    return worker.id
+
+
+def until(condition, seconds=30):
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if condition():
+            return
+        time.sleep(0.05)
+    raise AssertionError("it did not come about in time")
+
+
+def wrong(light):
+    return [n for n, r, _ in light.answers if r.status_code == 200 and not same(r.json(), n)]
+
+
+def honest_are_unharmed(live, model, liar):
+    state = live.quiet(model)
+    honest = {i: w for i, w in state["workers"].items() if i != liar}
+    harmed = {i: w for i, w in honest.items() if w["confirmed_wrong"] or w["state"] != "ok"}
+    assert not harmed, (liar, harmed, live.log("unlike", "quarantined", "probe"))
+    return state
+
+
+def test_three_copies_that_vote_let_no_wrong_answer_through(live, load, room):
+    room("voted")
+    liar = lie(live, "voted", 1, LIE)
+    with load("voted", clients=3) as light:
+        until(lambda: workers(live, "voted")[liar]["state"] == "quarantined")
+        # The restarted worker is another process, which nobody told to lie: it heals.
+        until(lambda: workers(live, "voted")[liar]["state"] == "ok")
+        light.wait_for(100)
+    assert set(light.statuses) == {200}
+    assert wrong(light) == []
+    assert {r.headers["x-approxifer-verified"] for _, r, _ in light.answers} == {"true"}
+    honest_are_unharmed(live, "voted", liar)
+
+
+def test_a_gross_liar_among_screened_workers_reaches_nobody_and_is_quarantined(live, load, room):
+    room("screened")
+    with load("screened", clients=3) as light:
+        light.wait_for(60)
+        # Honest so far: what a screen settled is most of the work, and exact.
+        verified = [r.headers["x-approxifer-verified"] for _, r, _ in light.answers]
+        assert verified.count("screened") > 10
+        liar = lie(live, "screened", 2, GROSS)
+        until(lambda: workers(live, "screened")[liar]["state"] == "quarantined")
+        until(lambda: workers(live, "screened")[liar]["state"] == "ok")
+        light.wait_for(len(light.answers) + 60)
+    assert set(light.statuses) == {200}
+    assert wrong(light) == []
+    state = honest_are_unharmed(live, "screened", liar)
+    assert state["counters"]["screened"] > 0
+    assert state["counters"]["doubtful"] > 0
