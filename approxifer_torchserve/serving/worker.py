@@ -17,12 +17,13 @@ from typing import Any
 import torch
 from ts.context import Context, RequestProcessor
 from ts.model_loader import TsModelLoader
+from ts.protocol import otf_message_handler
 from ts.torch_handler.base_handler import BaseHandler
 from ts.torch_handler.request_envelope.kserve import KServeEnvelope
 from ts.torch_handler.request_envelope.kservev2 import KServev2Envelope
 
 from approxifer_torchserve.faults import WorkerFaults
-from approxifer_torchserve.serving import request_ids
+from approxifer_torchserve.serving import reader, request_ids
 from approxifer_torchserve.serving.failures import Failure, refusal
 from approxifer_torchserve.serving.flow import Request
 from approxifer_torchserve.serving.frame import JobKey
@@ -99,6 +100,7 @@ class ApproxiferService:
             share_threads(plan["worker"].get("workers") or plan["num_workers"])
             quieten()
             request_ids.install()
+            reader.install(otf_message_handler)
             gpu = placed_gpu(model_dir, os.getppid(), worker_id(sys.argv))
             if gpu is not None:
                 context.system_properties["gpu_id"] = gpu
@@ -159,8 +161,10 @@ class TorchServeHost:
 
     def enter(self, requests: Sequence[Request]) -> Any:
         """Makes and sets the user handler's context for these requests' rows; returns it."""
-        request_ids.working_on(request.request_id for request in requests)
-        if len(requests) == 1 and requests[0].view is not None:
+        request_ids.working_on([request.request_id for request in requests])
+        if self._whole_batch(requests):
+            view = self.base
+        elif len(requests) == 1 and requests[0].view is not None:
             view = requests[0].view
             view.show(requests)
         else:
@@ -169,6 +173,14 @@ class TorchServeHost:
             self.handler.context = view
         _metrics_of(view, view.request_ids)
         return view
+
+    def _whole_batch(self, requests: Sequence[Request]) -> bool:
+        """Tells whether TorchServe's own context shows just these requests' rows."""
+        processors = self.base.request_processor
+        return len(requests) == len(processors) and all(
+            request.processor is processor and request.view is None and len(request.rows) == 1
+            for request, processor in zip(requests, processors, strict=True)
+        )
 
     def processor(self, headers: dict[str, Any]) -> Any:
         """Makes a request processor for a member of a group."""
