@@ -19,7 +19,7 @@ logger = logging.getLogger(__name__)
 REFUSER = "preprocess"
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class Request:
     """One client's request, and what became of it.
 
@@ -224,16 +224,18 @@ class StagedFlow:
         return output
 
     def _infer(self, value: Any, requests: list[Request], mates: Mates | None) -> Any:
+        if mates is None or not mates.inputs:
+            return self._inference(value)
         rows = trees.rows_of(value)
         joinable = []
-        if mates is not None and rows is not None and rows == _count(requests):
+        if rows is not None and rows == _count(requests):
             kind = trees.signature(value)
             joinable = [
                 i
                 for i, query in enumerate(mates.inputs)
                 if mates.outputs[i] is None and trees.signature(query) == kind
             ]
-        if not joinable or mates is None or rows is None:
+        if not joinable or rows is None:
             return self._inference(value)
         # Rows of coded queries first: what preprocess left in the handler is the requests'.
         batches = [mates.inputs[i] for i in joinable]
@@ -267,8 +269,10 @@ class StagedFlow:
                 # A copy: a user's postprocess may work in place.
                 request.prediction = trees.tree_map(lambda t: t.clone(), trees.row(output, at))
             at += size
+        if len(requests) > 1:
+            return
         held = trees.rows_of(value)
-        if len(requests) == 1 and held is not None and held != rows:
+        if held is not None and held != rows:
             requests[0].queries, requests[0].prediction = held, None
 
     def _log(self, error: Exception, step: str) -> None:

@@ -13,6 +13,12 @@ MAGIC = b"AXF1"
 JOB_HEADER = "x-approxifer-job"
 MAX_HEADER = 1 << 24
 
+# Nearly every job is one of these, as the plugin writes it: not worth a JSON parser.
+_USUAL_JOBS: dict[str, dict[str, Any]] = {
+    '{"kind":"raw","want":false}': {"kind": "raw", "want": False},
+    '{"kind":"raw","want":true}': {"kind": "raw", "want": True},
+}
+
 
 class FrameError(ValueError):
     """A body is not a whole reply frame."""
@@ -23,6 +29,12 @@ def build(header: Mapping[str, Any], sections: Mapping[str, bytes]) -> bytes:
     names = [[name, len(body)] for name, body in sections.items()]
     text = json.dumps({**header, "sections": names}, separators=(",", ":")).encode("utf-8")
     return b"".join([MAGIC, struct.pack(">I", len(text)), text, *sections.values()])
+
+
+def build_answer(answer: bytes) -> bytes:
+    """Builds the reply to a raw job that holds an answer and nothing else, as most do."""
+    text = b'{"kind":"raw","sections":[["answer",%d]]}' % len(answer)
+    return b"".join((MAGIC, struct.pack(">I", len(text)), text, answer))
 
 
 def parse(body: bytes | bytearray) -> tuple[dict[str, Any], dict[str, bytes]]:
@@ -60,7 +72,14 @@ def parse(body: bytes | bytearray) -> tuple[dict[str, Any], dict[str, bytes]]:
 
 def sign(key: str, request_id: str, text: str) -> str:
     """Returns the HMAC-SHA256, in hex, of a job's JSON for one request."""
-    return hmac.digest(key.encode("ascii"), f"{request_id}\n{text}".encode(), "sha256").hex()
+    return _sign(hmac.new(key.encode("ascii"), digestmod="sha256"), request_id, text)
+
+
+def _sign(keyed: hmac.HMAC, request_id: str, text: str) -> str:
+    # A copy of a keyed state takes a third of the time of keying one.
+    own = keyed.copy()
+    own.update(f"{request_id}\n{text}".encode())
+    return own.hexdigest()
 
 
 class JobKey:
@@ -73,16 +92,22 @@ class JobKey:
 
     def __init__(self, model_dir: Path, frontend_pid: int) -> None:
         self.path = model_dir / f"approxifer-{frontend_pid}.key"
-        self._key: str | None = None
+        self._key: hmac.HMAC | None = None
 
     def open(self, request_id: str, header: str) -> dict[str, Any] | None:
-        """Returns the job of a header value, or None when it is not a genuine one."""
+        """Returns the job of a header value, or None when it is not a genuine one.
+
+        It may be shared with other calls: not to be changed.
+        """
         try:
             version, mac, text = header.split(" ", 2)
         except ValueError:
             return None
         if version != "v1" or not (self._verify(request_id, mac, text)):
             return None
+        usual = _USUAL_JOBS.get(text)
+        if usual is not None:
+            return usual
         try:
             job = json.loads(text)
         except (ValueError, RecursionError):
@@ -94,16 +119,17 @@ class JobKey:
             key = self._load(again)
             if key is None:
                 continue
-            good = sign(key, request_id, text).encode("ascii")
+            good = _sign(key, request_id, text).encode("ascii")
             if hmac.compare_digest(good, mac.encode("utf-8", "replace")):
                 return True
         return False
 
-    def _load(self, again: bool) -> str | None:
+    def _load(self, again: bool) -> hmac.HMAC | None:
         if self._key is None or again:
             try:
                 text = self.path.read_text(encoding="ascii").strip()
             except (OSError, UnicodeDecodeError):
                 return self._key
-            self._key = text if len(text) == 64 else self._key
+            if len(text) == 64:
+                self._key = hmac.new(text.encode("ascii"), digestmod="sha256")
         return self._key

@@ -104,17 +104,13 @@ class CodedService:
         found: list[Job | JobError | None] = []
         for index, processor in enumerate(context.request_processor):
             headers = processor.get_request_properties()
-            ours = [name for name in headers if name[:13].lower() == PREFIX]
-            job = None
-            for name in ours:
-                if name.lower() == frame.JOB_HEADER:
-                    value = str(headers.pop(name))
-                    job = self.key.open(context.request_ids[index], value) or job
+            value = headers.pop(frame.JOB_HEADER, None)
+            job = None if value is None else self.key.open(context.request_ids[index], str(value))
+            if PREFIX in "\n".join(headers).lower():
+                _drop(headers, frame.JOB_HEADER if job is None else PREFIX)
             if job is None:
                 found.append(None)
                 continue
-            for name in ours:
-                headers.pop(name, None)
             try:
                 found.append(parse_job(job, len(self.plan["systematic"]), self.plan["queries"]))
             except JobError as error:
@@ -253,6 +249,8 @@ class _Batch:
             # A status that the handler set before it failed is not the answer's.
             request.processor.report_status(200, None)
             return frame.build({**header, "error": failure.json()}, {})
+        if request.queries == 1 and request.finite and request.prediction is None:
+            return frame.build_answer(sections["answer"])
         if request.queries != 1:
             header["queries"] = request.queries
         if not request.finite:
@@ -352,6 +350,11 @@ class _Batch:
             if failure is not None:
                 header["answers"][str(member.index)] = {"error": failure.json()}
         self.replies[index] = frame.build(header, sections)
+
+
+def _drop(headers: dict[str, Any], prefix: str) -> None:
+    for name in [name for name in headers if name.lower().startswith(prefix)]:
+        del headers[name]
 
 
 def _special(request: Request) -> bool:

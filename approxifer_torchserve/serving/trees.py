@@ -7,6 +7,7 @@ on the other side of a wire.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
@@ -17,6 +18,8 @@ Tree: TypeAlias = Any  # a Tensor, a tuple of Trees, or a dict of Trees with str
 
 def leaves(tree: Tree) -> list[torch.Tensor] | None:
     """Returns the tensors of a tree in order, or None if it is not such a tree or is empty."""
+    if isinstance(tree, torch.Tensor):
+        return [tree]
     found: list[torch.Tensor] = []
     return found if _collect(tree, found) and found else None
 
@@ -45,6 +48,8 @@ def tree_map(function: Callable[..., torch.Tensor], tree: Tree, *others: Tree) -
 
 def rows_of(tree: Tree) -> int | None:
     """Returns the leading length that all tensors of a batch share, or None."""
+    if isinstance(tree, torch.Tensor):
+        return tree.shape[0] if tree.ndim else None
     tensors = leaves(tree)
     if tensors is None or any(t.ndim == 0 for t in tensors):
         return None
@@ -69,7 +74,14 @@ def floating(tree: Tree) -> bool:
 
 def finite(tree: Tree) -> bool:
     """Tells whether no tensor of a tree holds NaN or Inf."""
-    return all(bool(torch.isfinite(t).all()) for t in leaves(tree) or [])
+    return all(_finite(t) for t in leaves(tree) or [])
+
+
+def _finite(tensor: torch.Tensor) -> bool:
+    # A sum takes a third of the time, and only where it overflows does it not tell.
+    if tensor.is_floating_point() and math.isfinite(tensor.sum().item()):
+        return True
+    return bool(torch.isfinite(tensor).all())
 
 
 def row(batch: Tree, index: int) -> Tree:

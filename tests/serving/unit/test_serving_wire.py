@@ -117,6 +117,11 @@ def test_the_frame_of_the_protocol_byte_for_byte():
     assert body == b"AXF1" + struct.pack(">I", len(text)) + text + b"abc\x00"
 
 
+@given(st.binary(max_size=200))
+def test_the_usual_reply_is_the_frame_that_any_other_way_would_build(answer):
+    assert frame.build_answer(answer) == frame.build({"kind": "raw"}, {"answer": answer})
+
+
 @given(sections)
 def test_frames_survive(parts):
     header, got = frame.parse(frame.build({"kind": "raw", "queries": 2}, parts))
@@ -179,6 +184,10 @@ def test_a_genuine_header_opens_for_its_request_only(tmp_path):
     assert key.open("r", header) == {"kind": "raw", "note": "é"}
     assert key.open("s", header) is None
     assert key.open("r", header.replace("raw", "war")) is None
+    for usual in ('{"kind":"raw","want":false}', '{"kind":"raw","want":true}'):
+        genuine = f"v1 {sign('c' * 64, 'r', usual)} {usual}"
+        assert key.open("r", genuine) == json.loads(usual)
+        assert key.open("s", genuine) is None
     listed = "[1]"
     assert key.open("r", f"v1 {sign('c' * 64, 'r', listed)} {listed}") is None
     broken = "{"
