@@ -1,7 +1,9 @@
 """The life of a single query: hand-out, lateness, hedges, deaths, erasures, settle once."""
 
+import struct
+
 import pytest
-from router_bench import plan_json
+from router_bench import frame, plan_json
 
 
 def test_an_answer_settles_once(bench):
@@ -182,6 +184,39 @@ def test_a_reply_that_is_no_frame_is_an_erasure(bench):
     status, message = client.reply
     assert status == 503
     assert "malformed" in message
+
+
+@pytest.mark.parametrize("size", [0, 1, 250, 12345])
+def test_an_answer_alone_in_its_frame_is_taken_out_whole(bench, size):
+    b = bench()
+    client = b.offer()
+    b.raw_reply(b.poll("9000"), frame(kind="raw", sections=[("answer", b"x" * size)]))
+    assert client.reply == ("exact", b"x" * size)
+
+
+@pytest.mark.parametrize(
+    "declared", ["3", "5", "-4", "4.0", "", "99999999999", '4],["more",0', "4 "]
+)
+def test_the_usual_frame_is_not_trusted_further_than_any_other(bench, declared):
+    b = bench()
+    client = b.offer()
+    text = b'{"kind":"raw","sections":[["answer",%s]]}' % declared.encode()
+    b.raw_reply(b.poll("9000"), b"AXF1" + struct.pack(">I", len(text)) + text + b"4444")
+    if "more" in declared or declared in ("4 ", "4.0"):
+        assert client.reply == ("exact", b"4444"), "unusual, but right"
+    else:
+        assert not client.replies, "an erasure: another worker is asked"
+
+
+def test_the_usual_jobs_are_worded_as_workers_know_them(bench):
+    b = bench(mode="systematic", reconstruct=True)
+    b.offer()
+    header = str(b.poll("9000").payload().getHeaders()["x-approxifer-job"])
+    assert header.split(" ", 2)[2] == '{"kind":"raw","want":true}'
+    b = bench()
+    b.offer()
+    header = str(b.poll("9000").payload().getHeaders()["x-approxifer-job"])
+    assert header.split(" ", 2)[2] == '{"kind":"raw","want":false}'
 
 
 def test_nan_is_believed_only_when_a_second_worker_says_so_too(bench):

@@ -1,8 +1,8 @@
 package org.approxifer.torchserve.core;
 
 import java.util.ArrayDeque;
+import java.util.EnumMap;
 import java.util.Iterator;
-import java.util.LinkedHashMap;
 import java.util.Map;
 import java.util.function.Predicate;
 
@@ -17,7 +17,8 @@ final class Backlog {
     EXTRA
   }
 
-  private final Map<Lane, ArrayDeque<Task>> lanes = new LinkedHashMap<>();
+  private final Map<Lane, ArrayDeque<Task>> lanes = new EnumMap<>(Lane.class);
+  private int size;
   private int dropped;
 
   Backlog() {
@@ -50,17 +51,33 @@ final class Backlog {
   /** Takes the first task that is wanted, dropping on the way what nobody waits for any more. */
   Task take(Predicate<Task> wanted) {
     for (ArrayDeque<Task> lane : lanes.values()) {
-      for (Iterator<Task> tasks = lane.iterator(); tasks.hasNext(); ) {
-        Task task = tasks.next();
-        if (task.dead()) {
-          tasks.remove();
-          count(task, -1);
-          dropped++;
-        } else if (wanted.test(task)) {
-          tasks.remove();
-          count(task, -1);
+      Task task = take(lane, wanted);
+      if (task != null) {
+        return task;
+      }
+    }
+    return null;
+  }
+
+  /** The same among parities and probes only: what a worker without clients may have. */
+  Task takeExtra(Predicate<Task> wanted) {
+    return take(lanes.get(Lane.EXTRA), wanted);
+  }
+
+  private Task take(ArrayDeque<Task> lane, Predicate<Task> wanted) {
+    if (lane.isEmpty()) {
+      return null;
+    }
+    for (Iterator<Task> tasks = lane.iterator(); tasks.hasNext(); ) {
+      Task task = tasks.next();
+      boolean dead = task.dead();
+      if (dead || wanted.test(task)) {
+        tasks.remove();
+        count(task, -1);
+        if (!dead) {
           return task;
         }
+        dropped++;
       }
     }
     return null;
@@ -85,7 +102,7 @@ final class Backlog {
   }
 
   boolean isEmpty() {
-    return lanes.values().stream().allMatch(ArrayDeque::isEmpty);
+    return size == 0;
   }
 
   /** Tasks dropped since the start because what they were for had been settled. */
@@ -93,7 +110,8 @@ final class Backlog {
     return dropped;
   }
 
-  private static void count(Task task, int change) {
+  private void count(Task task, int change) {
+    size += change;
     if (task.query != null) {
       task.query.queued += change;
     }

@@ -121,7 +121,11 @@ final class HandOut {
 
   private Assignment take(String worker, boolean first) {
     long now = clock.nanos();
-    Task task = backlog.take(candidate -> may(candidate, worker, first, now));
+    // A quarantined worker waits long, and is asked each time anything happens.
+    Task task =
+        ledger.of(worker).quarantined
+            ? backlog.takeExtra(candidate -> probes(candidate, worker, first))
+            : backlog.take(candidate -> may(candidate, worker, first, now));
     if (task == null) {
       return null;
     }
@@ -141,9 +145,6 @@ final class HandOut {
     if (!first && task.alone()) {
       return false;
     }
-    if (ledger.of(worker).quarantined) {
-      return task.kind == Task.Kind.PROBE && worker.equals(task.only);
-    }
     if (worker.equals(task.avoid) && now - task.avoidUntil < 0) {
       return false;
     }
@@ -154,6 +155,10 @@ final class HandOut {
       case COMPARE -> task.comparison.mayJudge(worker, now);
       case PROBE -> worker.equals(task.only);
     };
+  }
+
+  private static boolean probes(Task task, String worker, boolean first) {
+    return first && task.kind == Task.Kind.PROBE && worker.equals(task.only);
   }
 
   private static boolean mayQuery(Query query, String worker, long now) {

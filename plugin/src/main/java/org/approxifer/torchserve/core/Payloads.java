@@ -4,7 +4,6 @@ import com.google.gson.JsonArray;
 import com.google.gson.JsonObject;
 import java.util.HashMap;
 import java.util.List;
-import java.util.Locale;
 import java.util.Map;
 import java.util.UUID;
 import org.pytorch.serve.util.messages.InputParameter;
@@ -16,6 +15,10 @@ final class Payloads {
   static final String PREFIX = "x-approxifer-";
 
   static final String JOB = PREFIX + "job";
+
+  // Nearly all jobs; workers know these texts and do not parse them.
+  private static final String RAW = "{\"kind\":\"raw\",\"want\":false}";
+  private static final String RAW_WANTED = "{\"kind\":\"raw\",\"want\":true}";
 
   private final Signer signer;
   private Probe probe;
@@ -47,9 +50,8 @@ final class Payloads {
     payload.setHeaders(clean(request.getHeaders()));
     payload.setParameters(request.getParameters());
     if (task.query.client.framed()) {
-      JsonObject job = job(task);
-      job.addProperty("want", task.query.group != null || task.query.check != null);
-      sign(payload, job);
+      boolean want = task.query.group != null || task.query.check != null;
+      sign(payload, want ? RAW_WANTED : RAW);
     }
     return payload;
   }
@@ -159,12 +161,16 @@ final class Payloads {
   }
 
   private void sign(RequestInput payload, JsonObject job) {
-    payload.getHeaders().put(JOB, signer.header(payload.getRequestId(), job.toString()));
+    sign(payload, job.toString());
+  }
+
+  private void sign(RequestInput payload, String job) {
+    payload.getHeaders().put(JOB, signer.header(payload.getRequestId(), job));
   }
 
   private static Map<String, String> clean(Map<String, String> headers) {
     Map<String, String> kept = new HashMap<>(headers);
-    kept.keySet().removeIf(name -> name.toLowerCase(Locale.ROOT).startsWith(PREFIX));
+    kept.keySet().removeIf(name -> name.regionMatches(true, 0, PREFIX, 0, PREFIX.length()));
     return kept;
   }
 

@@ -6,6 +6,7 @@ import com.google.gson.JsonObject;
 import com.google.gson.JsonParser;
 import java.nio.ByteBuffer;
 import java.nio.charset.StandardCharsets;
+import java.util.Arrays;
 import java.util.HashMap;
 import java.util.Map;
 import java.util.Set;
@@ -15,6 +16,13 @@ import java.util.TreeSet;
 final class Reply {
   private static final byte[] MAGIC = {'A', 'X', 'F', '1'};
   private static final int PREFIX = MAGIC.length + Integer.BYTES;
+
+  /** How the header of a raw answer begins; its length and {@link #USUAL_END} follow. */
+  private static final byte[] USUAL =
+      "{\"kind\":\"raw\",\"sections\":[[\"answer\",".getBytes(StandardCharsets.US_ASCII);
+
+  private static final byte[] USUAL_END = "]]}".getBytes(StandardCharsets.US_ASCII);
+  private static final int MOST_DIGITS = 9;
 
   final JsonObject header;
   private final byte[] body;
@@ -48,6 +56,33 @@ final class Reply {
     }
   }
 
+  private Reply(byte[] body, int start) {
+    header = new JsonObject();
+    header.addProperty("kind", "raw");
+    this.body = body;
+    sections.put("answer", new int[] {start, body.length - start});
+  }
+
+  /** A raw answer without anything else, which most replies are; null if it is not just that. */
+  private static Reply usual(byte[] body, int length) {
+    int end = PREFIX + length - USUAL_END.length;
+    int at = PREFIX + USUAL.length;
+    if (end - at < 1
+        || end - at > MOST_DIGITS
+        || !Arrays.equals(body, PREFIX, at, USUAL, 0, USUAL.length)
+        || !Arrays.equals(body, end, PREFIX + length, USUAL_END, 0, USUAL_END.length)) {
+      return null;
+    }
+    int declared = 0;
+    for (; at < end; at++) {
+      if (body[at] < '0' || body[at] > '9') {
+        return null;
+      }
+      declared = 10 * declared + body[at] - '0';
+    }
+    return declared == body.length - PREFIX - length ? new Reply(body, PREFIX + length) : null;
+  }
+
   /** Takes a frame apart; anything that is not one is a {@link MalformedReply} with the reason. */
   static Reply parse(byte[] body) throws MalformedReply {
     if (body == null || body.length < PREFIX) {
@@ -61,6 +96,10 @@ final class Reply {
     int length = ByteBuffer.wrap(body, MAGIC.length, Integer.BYTES).getInt();
     if (length < 2 || length > body.length - PREFIX) {
       throw new MalformedReply("header of " + length + " bytes in a body of " + body.length);
+    }
+    Reply usual = usual(body, length);
+    if (usual != null) {
+      return usual;
     }
     try {
       String text = new String(body, PREFIX, length, StandardCharsets.UTF_8);
