@@ -4,7 +4,11 @@ A request's body is float32 numbers in TorchServe's own order of bytes; benches 
 0..15, and the weights are whole too, so every sum is exact and batch mates cannot change an answer.
 """
 
+import mmap
+import os
+import struct
 import time
+from pathlib import Path
 
 import torch
 from ts.torch_handler.base_handler import BaseHandler
@@ -17,7 +21,8 @@ class BenchHandler(BaseHandler):
     """Folds a body of any length to 64 numbers and multiplies them by a fixed matrix.
 
     ``handler.bench.service_ms`` in model-config.yaml makes each forward sleep so long: what a batch
-    costs on a GPU, without this machine's processors.
+    costs on a GPU, without this machine's processors. ``handler.bench.counts`` is a folder where
+    each process keeps how many forwards it has run, and of how many rows: two int64 in a file.
     """
 
     def initialize(self, context):
@@ -25,7 +30,15 @@ class BenchHandler(BaseHandler):
         self.context = context
         self.device = torch.device("cpu")
         settings = (context.model_yaml_config or {}).get("handler") or {}
-        self.service_s = float((settings.get("bench") or {}).get("service_ms", 0)) / 1000
+        settings = settings.get("bench") or {}
+        self.service_s = float(settings.get("service_ms", 0)) / 1000
+        self.forwards = self.rows = 0
+        self.counts = None
+        if settings.get("counts"):
+            path = Path(settings["counts"]) / f"{os.getpid()}.counts"
+            path.write_bytes(struct.pack("<qq", 0, 0))
+            with path.open("r+b") as file:
+                self.counts = mmap.mmap(file.fileno(), 16)
         generator = torch.Generator().manual_seed(0)
         self.weights = torch.randint(-3, 4, (WIDTH, CLASSES), generator=generator).float()
         self.initialized = True
@@ -37,6 +50,10 @@ class BenchHandler(BaseHandler):
 
     def inference(self, data):
         """Return scores ``[B, 10]``."""
+        self.forwards += 1
+        self.rows += len(data)
+        if self.counts is not None:
+            struct.pack_into("<qq", self.counts, 0, self.forwards, self.rows)
         if self.service_s:
             time.sleep(self.service_s)
         return data.reshape(len(data), -1, WIDTH).sum(1) @ self.weights

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import os
 import statistics
+import struct
 import tempfile
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import psutil
 
@@ -44,7 +45,10 @@ class Size:
         service_ms: What a forward takes, asleep, as on a GPU: long enough that the workers are what
             limits, as in production. 0 leaves the bare cost of serving, which a machine with few
             processors shows as lower throughput.
-        warm_s: Seconds of load before the first slice: the JVM compiles what it finds hot.
+        jit_s: Seconds of load on each server before anything is measured, small bodies in the
+            largest batches: the JVM interprets what is not hot yet, at ten times the cost, and the
+            plugin adds code that has to become hot.
+        warm_s: Seconds of load before the first slice of each combination.
     """
 
     workers: int = 4
@@ -54,7 +58,8 @@ class Size:
     turns: int = 8
     slice_s: float = 2.0
     service_ms: float = 20.0
-    warm_s: float = 4.0
+    jit_s: float = 20.0
+    warm_s: float = 2.0
 
 
 @dataclass(frozen=True)
@@ -65,6 +70,7 @@ class Slice:
         per_second: Answers per second.
         jvm_ms: Processor time of the JVM per answer, milliseconds.
         workers_ms: The same of all workers together.
+        rows: Mean rows of a forward.
         failed: Requests that were not answered 200.
         wrong: Answers that are not the model's.
     """
@@ -72,6 +78,7 @@ class Slice:
     per_second: float
     jvm_ms: float
     workers_ms: float
+    rows: float
     failed: int
     wrong: int
 
@@ -108,21 +115,37 @@ class Comparison:
         )  # fmt: skip
 
 
+class Spent(NamedTuple):
+    """Seconds of processor time of the JVM and of all workers; forwards, and rows in them."""
+
+    jvm_s: float
+    workers_s: float
+    forwards: int
+    rows: int
+
+
 class Side:
     """One server and what its processes cost."""
 
-    def __init__(self, name: str, server: TorchServe) -> None:
+    def __init__(self, name: str, server: TorchServe, counts: Path) -> None:
         self.name = name
+        self.counts = counts
         self.server = server
         self.cluster = Cluster(server.management, server.token())
         self.target = Target(
             name, f"{server.inference}/predictions/probe", server.token("inference")
         )
 
-    def cpu(self) -> tuple[float, float]:
-        """Return seconds of processor time so far: of the JVM, of all workers."""
+    def spent(self) -> Spent:
+        """Return what was spent so far."""
         jvm = psutil.Process(self.server.pid)
-        return _seconds(jvm), sum(_seconds(worker) for worker in worker_processes(jvm.pid))
+        counts = [struct.unpack("<qq", path.read_bytes()) for path in self.counts.glob("*.counts")]
+        return Spent(
+            _seconds(jvm),
+            sum(_seconds(worker) for worker in worker_processes(jvm.pid)),
+            sum(forwards for forwards, _ in counts),
+            sum(rows for _, rows in counts),
+        )
 
 
 def _seconds(process: psutil.Process) -> float:
@@ -156,12 +179,17 @@ def run_throughput(out: Path, size: Size | None = None, say: Say = print) -> She
             options = ServerOptions(plugin=name == "coded", vmargs=f"{DEFAULT_VMARGS} -Xmx1g")
             server = TorchServe(work / name, options, run_dir=work / f"run-{name}")
             stack.callback(server.stop)
-            sides.append(Side(name, server.start()))
+            sides.append(Side(name, server.start(), work / name))
             stack.callback(sides[-1].cluster.close)
-        for batch in size.batches:
+        # The largest first: it makes the JVM warm, too.
+        for batch in sorted(size.batches, reverse=True):
             for side in sides:
                 say(f"{side.name}: {size.workers} workers, batch {batch}")
                 side.cluster.register(f"batch{batch}.mar", name="probe", workers=size.workers)
+            if not found:
+                say(f"warm-up: {size.jit_s:g} s each")
+                for side in sides:
+                    _load(side, size, min(size.sizes), batch).run(size.jit_s)
             for body_bytes in size.sizes:
                 say(f"{body_bytes} bytes, batch {batch}: {size.turns} turns")
                 found.append(_compare(sides, size, body_bytes, batch))
@@ -183,36 +211,46 @@ def _archive(work: Path, size: Size) -> None:
         settings = {
             "minWorkers": size.workers, "maxWorkers": size.workers,
             "batchSize": batch, "maxBatchDelay": 100,
-            "handler": {"bench": {"service_ms": size.service_ms}},
         }  # fmt: skip
-        probe.archive_plain(work / "plain", f"batch{batch}", settings)
-        (work / "coded").mkdir(exist_ok=True)
-        probe.archive_coded(
-            work / "coded", f"batch{batch}", approxifer={"code": code}, settings=settings
-        )
+        for name in ("plain", "coded"):
+            (work / name).mkdir(exist_ok=True)
+            bench = {"service_ms": size.service_ms, "counts": str(work / name)}
+            own = {**settings, "handler": {"bench": bench}}
+            if name == "plain":
+                probe.archive_plain(work / name, f"batch{batch}", own)
+            else:
+                approxifer = {"code": code}
+                probe.archive_coded(
+                    work / name, f"batch{batch}", approxifer=approxifer, settings=own
+                )
 
 
 def _compare(sides: list[Side], size: Size, body_bytes: int, batch: int) -> Comparison:
+    slices: dict[str, list[Slice]] = {side.name: [] for side in sides}
+    for side in sides:
+        _load(side, size, body_bytes, batch).run(size.warm_s)
+    for turn in range(size.turns):
+        for side in sides if turn % 2 == 0 else reversed(sides):
+            before = side.spent()
+            burst = _load(side, size, body_bytes, batch).run(size.slice_s)
+            slices[side.name].append(_slice(burst, before, side.spent()))
+    return Comparison.of(body_bytes, batch, slices["plain"], slices["coded"])
+
+
+def _load(side: Side, size: Size, body_bytes: int, batch: int) -> Saturator:
     bodies = [probe.body(number, body_bytes) for number in range(BODIES)]
     answers = [probe.right_answer(content) for content in bodies]
     # Enough that each worker's next batch waits already while it serves one.
     clients = 2 * size.workers * batch
-    slices: dict[str, list[Slice]] = {side.name: [] for side in sides}
-    for side in sides:
-        Saturator(side.target, bodies, clients).run(size.warm_s)
-    for turn in range(size.turns):
-        for side in sides if turn % 2 == 0 else reversed(sides):
-            before = side.cpu()
-            burst = Saturator(side.target, bodies, clients, compare(answers)).run(size.slice_s)
-            slices[side.name].append(_slice(burst, before, side.cpu()))
-    return Comparison.of(body_bytes, batch, slices["plain"], slices["coded"])
+    return Saturator(side.target, bodies, clients, compare(answers))
 
 
-def _slice(burst: Burst, before: tuple[float, float], after: tuple[float, float]) -> Slice:
-    jvm, workers = (
-        1e3 * (then - now) / max(1, burst.answered) for now, then in zip(before, after, strict=True)
-    )
-    return Slice(burst.per_second, jvm, workers, burst.failed, burst.wrong)
+def _slice(burst: Burst, before: Spent, after: Spent) -> Slice:
+    answered = max(1, burst.answered)
+    jvm_ms = 1e3 * (after.jvm_s - before.jvm_s) / answered
+    workers_ms = 1e3 * (after.workers_s - before.workers_s) / answered
+    rows = (after.rows - before.rows) / max(1, after.forwards - before.forwards)
+    return Slice(burst.per_second, jvm_ms, workers_ms, rows, burst.failed, burst.wrong)
 
 
 def _median(slices: tuple[Slice, ...], name: str) -> float:
@@ -231,6 +269,7 @@ def _sheet(size: Size, found: list[Comparison], load_average: float) -> Sheet:
     columns = (
         "body, batch", "plain/s", "coded/s", "ratio", "lowest", "highest",
         "JVM ms plain", "JVM ms coded", "workers ms plain", "workers ms coded",
+        "rows plain", "rows coded",
     )  # fmt: skip
     rows = tuple(
         (
@@ -240,6 +279,7 @@ def _sheet(size: Size, found: list[Comparison], load_average: float) -> Sheet:
             f"{one.median:.3f}", f"{one.lowest:.2f}", f"{one.highest:.2f}",
             f"{_median(one.plain, 'jvm_ms'):.2f}", f"{_median(one.coded, 'jvm_ms'):.2f}",
             f"{_median(one.plain, 'workers_ms'):.2f}", f"{_median(one.coded, 'workers_ms'):.2f}",
+            f"{_median(one.plain, 'rows'):.1f}", f"{_median(one.coded, 'rows'):.1f}",
         )
         for one in found
     )  # fmt: skip

@@ -67,7 +67,7 @@ def test_collections_are_put_on_the_scale_of_requests():
 
 def test_a_ratio_compares_the_slices_of_one_turn():
     def slices(*rates):
-        return [throughput.Slice(rate, 1.0, 1.0, 0, 0) for rate in rates]
+        return [throughput.Slice(rate, 1.0, 1.0, 8.0, 0, 0) for rate in rates]
 
     # The machine became twice as fast after the second turn; the ratio does not care.
     found = throughput.Comparison.of(12288, 8, slices(100, 100, 200, 200), slices(99, 97, 198, 190))
@@ -77,8 +77,10 @@ def test_a_ratio_compares_the_slices_of_one_turn():
 
 def test_processor_time_is_counted_per_answer():
     burst = Burst(per_second=50.0, answered=100, failed=1)
-    found = throughput._slice(burst, (1.0, 2.0), (1.5, 4.0))
+    before, after = throughput.Spent(1.0, 2.0, 40, 100), throughput.Spent(1.5, 4.0, 65, 200)
+    found = throughput._slice(burst, before, after)
     assert (found.jvm_ms, found.workers_ms) == (5.0, 20.0)
+    assert found.rows == 4.0
     assert found.failed == 1
 
 
