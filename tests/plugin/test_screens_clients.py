@@ -116,7 +116,9 @@ def test_what_must_not_run_twice_is_refused_when_doubtful_and_else_given_unverif
     assert clients[0].reply == ("exact", b"a0")
     assert clients[1].reply[0] == (503 if wait else "exact")
     alone = b.offer(exact_only=True)
-    b.answer(b.poll("w0"), b"own", prediction=b"P")
+    once = b.poll("w0")
+    assert b.poll("w5") is None
+    b.answer(once, b"own", prediction=b"P")
     assert alone.reply == ("exact", b"own")
     assert alone.verified == "false"
     assert b.poll("w5") is None

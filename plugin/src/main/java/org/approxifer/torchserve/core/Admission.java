@@ -43,7 +43,7 @@ final class Admission {
       router.checks.begin(query, router.plan.copies);
       return;
     } else if (verify == Plan.Verify.PAIR || query.client.exactOnly()) {
-      router.checks.begin(query, 2);
+      router.checks.begin(query, router.plan.idempotent ? 2 : 1);
       return;
     }
     switch (router.plan.mode) {
