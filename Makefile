@@ -25,7 +25,7 @@ test: $(STAMP) $(JAR)  ## every test; those that start a real TorchServe come la
 chaos: $(STAMP) $(JAR)  ## workers killed, frozen, slowed and garbled under load, every answer checked (20 minutes)
 	$(BIN)/approxifer bench chaos $(CHAOS_ARGS)
 
-chaos-byzantine: $(STAMP) $(JAR)  ## workers that lie in every way, under each policy: what gets through (20 minutes)
+chaos-byzantine: $(STAMP) $(JAR)  ## workers that lie in every way, under each way to serve: what gets through (25 minutes)
 	$(BIN)/approxifer bench byzantine $(BYZANTINE_ARGS)
 
 lint: $(STAMP)  ## style, types, import directions, committed files

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,8 @@ KINDS = (
     "sign_flip", "gaussian", "permuted", "stuck", "misrouted", "exponent", "nan", "huge", RARE,
 )  # fmt: skip
 CLEAN, HEALTHY = "clean", "healthy"
+# Jobs in which a worker runs the model; the others compare, encode or decode.
+FORWARDS = ("raw", "hedge", "parity", "coded")
 # Two liars of these kinds may say the same: functions of the truth alone, or an old answer, which
 # two workers share that were the pair of an earlier query.
 ALIKE = ("sign_flip", "huge", "stuck", "misrouted")
@@ -53,8 +55,8 @@ class Size:
 
 
 QUICK = Size(
-    cell_s=3.0, clean_s=10.0, probe_every_s=1.0, kinds=("sign_flip", "nan"),
-    policies=("none", "parity", "vote", "pairs", "coded"),
+    cell_s=3.0, clean_s=5.0, probe_every_s=1.0, kinds=("sign_flip", "nan"),
+    policies=("none", "parity", "pairs", "coded", "vote"),
 )  # fmt: skip
 
 
@@ -95,7 +97,8 @@ class Cell:
         convicted: Honest workers with a confirmed wrong answer.
         quarantined: Honest workers in quarantine.
         suspected: How often honest workers were suspected.
-        extra: Jobs beyond one per request, per request, without probes.
+        forwards: Runs of the model beyond one per request, per request, without probes.
+        extra: Jobs of any kind beyond one per request, per request, without probes.
         jobs: Handed to workers, by kind.
         late_hedges: Jobs sent again because they were late; part of ``extra``.
         median_ms: Latency of the answered.
@@ -117,6 +120,7 @@ class Cell:
     convicted: tuple[str, ...]
     quarantined: tuple[str, ...]
     suspected: int
+    forwards: float
     extra: float
     jobs: dict[str, int]
     late_hedges: int
@@ -187,7 +191,10 @@ def tally(
     decoded = [one for one in answered if one.reconstructed]
     wrong_class = sum(one.wrong for one in decoded)
     times = [1e3 * one.seconds for one in answered]
-    work = sum(count for name, count in jobs.items() if name != "probe")
+
+    def per_request(work: int) -> float:
+        return (work - admitted) / admitted if admitted else 0.0
+
     return Cell(
         workers=workers,
         policy=policy,
@@ -203,7 +210,8 @@ def tally(
         convicted=tuple(name for name in honest if more(name, "confirmed_wrong")),
         quarantined=tuple(name for name, one in honest.items() if in_quarantine(one)),
         suspected=sum(more(name, "suspicions") for name in honest),
-        extra=(work - admitted) / admitted if admitted else 0.0,
+        forwards=per_request(sum(jobs.get(name, 0) for name in FORWARDS)),
+        extra=per_request(sum(count for name, count in jobs.items() if name != "probe")),
         jobs=jobs,
         late_hedges=new["hedges"] - old["hedges"],
         median_ms=quantile(times, 0.5) if times else 0.0,
@@ -239,8 +247,12 @@ def plan(size: Size) -> list[Stage]:
         cells = ((HEALTHY, 0), *((kind, layout.liars) for kind in size.kinds))
         timed = tuple((kind, liars, size.cell_s) for kind, liars in cells)
         stages += [Stage(layout, policy, timed) for policy in size.policies]
-    if size.clean_s > 0:
-        stages.append(Stage(size.layouts[0], size.clean_policy, ((CLEAN, 0, size.clean_s),)))
+    clean = ((CLEAN, 0, size.clean_s),) if size.clean_s > 0 else ()
+    last = stages[-1]
+    if (last.layout, last.policy) == (size.layouts[0], size.clean_policy):
+        stages[-1] = replace(last, cells=last.cells + clean)  # its workers are started anyway
+    elif clean:
+        stages.append(Stage(size.layouts[0], size.clean_policy, clean))
     return stages
 
 

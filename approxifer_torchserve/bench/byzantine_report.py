@@ -110,18 +110,19 @@ def cost_table(title: str, cells: Sequence[Cell]) -> Table:
                 name,
                 average(healthy, lambda cell: cell.median_ms, ".0f"),
                 average(healthy, lambda cell: cell.p99_ms, ".0f"),
+                average(healthy, lambda cell: cell.forwards, ".2f"),
                 average(healthy, lambda cell: cell.extra, ".2f"),
+                average(lied, lambda cell: cell.forwards, ".2f"),
                 average(lied, lambda cell: cell.extra, ".2f"),
-                str(sum(cell.refused for cell in own)),
-                str(sum(cell.requests for cell in own)),
+                f"{sum(cell.refused for cell in own)} of {sum(cell.requests for cell in own)}",
                 str(sum(cell.suspected for cell in own)),
                 str(sum(len(cell.convicted) for cell in own if not lies_alike(cell))),
                 str(sum(len(cell.convicted) for cell in own if lies_alike(cell))),
             )
         )
     columns = (
-        "policy", "p50 ms", "p99 ms", "extra", "attacked", "refused", "requests", "suspected",
-        "convicted", "outvoted",
+        "policy", "p50", "p99", "runs", "jobs", "runs'", "jobs'", "refused", "suspect", "convict",
+        "outvote",
     )  # fmt: skip
     return Table(title, columns, tuple(rows))
 
@@ -158,10 +159,11 @@ def write_report(out: Path, cells: Sequence[Cell], size: Size, load_average: flo
         "that quarantine brings heals them. "
         '"% wrong": of the answers in the cell, how many were not the model\'s own within '
         "tolerance, or were reconstructed and of another class. Seconds until (the last of) the "
-        'liars got no client work. "extra": jobs beyond one per request, per request, without '
-        "probes, when nobody lies and when attacked. Suspected: how often honest workers were. "
-        "Convicted: honest workers that were confirmed wrong; outvoted: the same by two that lied "
-        "alike. " + " ".join(f"{name}: {WHAT[name]}." for name in size.policies)
+        'liars got no client work. "p50", "p99": latency in ms where nobody lies. "runs": of the '
+        'model, beyond one per request, per request, without probes; "jobs": the same of jobs of '
+        'any kind; with a stroke: when attacked. "suspect": how often honest workers were '
+        'suspected; "convict": how many were confirmed wrong; "outvote": the same by two that '
+        "lied alike. " + " ".join(f"{name}: {WHAT[name]}." for name in size.policies)
     )
     for cell in clean:
         lead += (

@@ -34,8 +34,8 @@ def cell(policy="pair", kind="gaussian", wrong=0, found=(0.4,), **changes):
     made = byzantine_cells.Cell(
         workers=6, policy=policy, kind=kind, liars=len(found), requests=10, answered=10,
         reconstructed=0, wrong=wrong, wrong_class=0, refused=0, found_s=found, convicted=(),
-        quarantined=(), suspected=0, extra=1.0, jobs={"raw": 10, "hedge": 10}, late_hedges=0,
-        median_ms=12.0, p99_ms=40.0, late_sending_s=0.0,
+        quarantined=(), suspected=0, forwards=1.0, extra=1.0, jobs={"raw": 10, "hedge": 10},
+        late_hedges=0, median_ms=12.0, p99_ms=40.0, late_sending_s=0.0,
     )  # fmt: skip
     return replace(made, **changes)
 
@@ -52,14 +52,16 @@ def answers(right=0, wrong=0, decoded=0, other_class=0, refused=0):
 
 
 def test_a_cells_figures_are_differences():
-    after = state(110, {"raw": 110, "hedge": 15, "probe": 3}, wrong={"9000"}, away={"9000"})
+    jobs = {"raw": 110, "hedge": 15, "probe": 3, "screen": 2}
+    after = state(110, jobs, wrong={"9000"}, away={"9000"})
     told = answers(right=5, wrong=2, decoded=1, other_class=1, refused=1)
     found = byzantine_cells.tally(6, "pairs", "nan", {"9000": 0.4}, told, BEFORE, after)
     assert found.key == (6, "pairs", "nan", 1)
     assert (found.requests, found.answered, found.refused) == (10, 9, 1)
     assert (found.wrong, found.reconstructed, found.wrong_class) == (2, 2, 1)
-    assert found.jobs == {"raw": 10, "hedge": 12, "probe": 3}
-    assert found.extra == pytest.approx(1.2), "probes do not depend on requests"
+    assert found.jobs == {"raw": 10, "hedge": 12, "probe": 3, "screen": 2}
+    assert found.forwards == pytest.approx(1.2), "probes do not depend on requests"
+    assert found.extra == pytest.approx(1.4)
     assert found.wrong_share == pytest.approx(3 / 9)
     assert (found.median_ms, found.p99_ms) == pytest.approx((10, 30))
     assert (found.convicted, found.quarantined, found.late_hedges) == ((), (), 0)
@@ -173,6 +175,9 @@ def test_the_plan_has_every_policy_and_kind_and_ends_with_one_clean_run():
         (workers, policy) for workers in (18, 20) for policy in byzantine_policies.POLICIES
     }
     assert stages[-1].cells == (("healthy", 0, 6.0), ("nan", 2, 6.0), ("huge", 2, 6.0))
+    quick = byzantine_cells.plan(byzantine_cells.QUICK)
+    assert [one.policy for one in quick] == list(byzantine_cells.QUICK.policies)
+    assert quick[-1].cells[-1] == ("clean", 0, 5.0), "no workers are started for it alone"
 
 
 def test_the_report_has_a_row_per_lie_and_a_column_per_policy(tmp_path):
@@ -189,6 +194,6 @@ def test_the_report_has_a_row_per_lie_and_a_column_per_policy(tmp_path):
     assert wrong.rows == (("nobody lies", "0.0", "", ""), ("gaussian", "50.0", "0.0", "10.0"))
     assert seconds.rows == (("gaussian", "never", "0.4", "0.4"),)
     assert decoded.rows == (("gaussian", "100 / 10.0"),)
-    assert cost.rows[0][:5] == ("none", "12", "40", "0.00", "1.00")
+    assert cost.rows[0][:5] == ("none", "12", "40", "1.00", "0.00")
     assert len(json.loads((tmp_path / "report.json").read_text())["cells"]) == 4
     assert "data:image/png;base64,iVBOR" in (tmp_path / "report.html").read_text()
