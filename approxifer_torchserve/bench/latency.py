@@ -26,6 +26,7 @@ from approxifer_torchserve.bench.kept import Kept
 from approxifer_torchserve.bench.latency_report import write_report
 from approxifer_torchserve.bench.latency_slices import CODED, RARE, SLOW_S, Size, Slice, phases
 from approxifer_torchserve.bench.load import Sample
+from approxifer_torchserve.bench.saturate import Saturator
 from approxifer_torchserve.bench.schedule import Phase, run_slice
 from approxifer_torchserve.bench.served import Served, idle
 from approxifer_torchserve.bench.sheet import Sheet
@@ -150,8 +151,7 @@ def run_latency(out: Path, size: Size, console: Console) -> Sheet:
         (phase, size.seed + number, turn, name)
         for number, phase in enumerate(phases(size))
         for turn in range(size.turns)
-        # Which one starts changes with each turn: none always follows the same other.
-        for name in (*names[turn % len(names) :], *names[: turn % len(names)])
+        for name in order(names, turn)
         if (phase.name, turn, name) not in done
     ]
     if todo:
@@ -169,6 +169,13 @@ def run_latency(out: Path, size: Size, console: Console) -> Sheet:
                 kept.add(slices[-1].written())
                 bar.advance(task)
     return write_report(out, size, slices, load_average)
+
+
+def order(names: Sequence[str], turn: int) -> list[str]:
+    """Return who is loaded after whom in a turn: another first, and every second turn backwards."""
+    first = turn % len(names)
+    turned = [*names[first:], *names[:first]]
+    return turned[::-1] if turn % 2 else turned
 
 
 def _start(stack: ExitStack, size: Size) -> dict[str, Entrant]:
@@ -195,4 +202,7 @@ def _start(stack: ExitStack, size: Size) -> dict[str, Entrant]:
             )
             served.cluster.register(f"{one.model}.mar", name=one.model, workers=one.workers)
         entrants[one.name] = Entrant(one, served, threshold_s)
+        # A JVM compiles what runs often, and all should have done so.
+        bodies = [sample.body for sample in probe.samples(8)]
+        Saturator(entrants[one.name].target, bodies, one.workers).run(size.warm_s)
     return entrants

@@ -25,6 +25,7 @@ class Size:
         slice_s: Seconds of a slice.
         turns: Slices per phase and competitor.
         seed: Of the load.
+        warm_s: Seconds of saturating load on each before the first slice.
     """
 
     queries: int = 3
@@ -33,6 +34,7 @@ class Size:
     slice_s: float = 8.0
     turns: int = 10
     seed: int = 0
+    warm_s: float = 3.0
 
     def rate(self, phase: str) -> float:
         """Return requests per second that keep K workers as busy in every phase.

@@ -95,6 +95,15 @@ def test_competitors_get_the_workers_they_are_named_for():
     assert [one.name for one in found.values() if one.hedging] == ["client hedge 4"]
 
 
+def test_no_competitor_is_always_first_or_always_after_the_same_other():
+    names = ["a", "b", "c"]
+    orders = [latency.order(names, turn) for turn in range(6)]
+    assert all(sorted(one) == names for one in orders)
+    assert {one[0] for one in orders} == set(names)
+    after_a = {one[one.index("a") + 1] for one in orders if one[-1] != "a"}
+    assert after_a == {"b", "c"}
+
+
 def test_workers_are_as_busy_when_jobs_are_rarely_slow():
     size = latency_slices.Size(queries=3, service_ms=10, utilisation=0.3)
     assert size.rate("healthy") == pytest.approx(90)
