@@ -67,9 +67,8 @@ final class Watchdog {
         query,
         503,
         (query.check != null && !query.check.votes.isEmpty()
-                ? "no answer that could be checked"
-                : "no answer")
-            + " within the deadline of "
+                ? "no answer that could be checked within the deadline of "
+                : "no answer within the deadline of ")
             + deadlineMs
             + " ms (handler.approxifer.policy.deadline_ms, or the request's own)");
   }
