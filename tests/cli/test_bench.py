@@ -12,7 +12,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 from typer.testing import CliRunner
 
-from approxifer_torchserve.bench import chaos, page, report
+from approxifer_torchserve.bench import chaos, latency, latency_slices, page, report, slowdown
 from approxifer_torchserve.bench.disturb import FaultFile
 from approxifer_torchserve.bench.load import (
     Record,
@@ -25,6 +25,7 @@ from approxifer_torchserve.bench.load import (
 )
 from approxifer_torchserve.bench.report import PhaseResult, median_ratio, quantile, summarise
 from approxifer_torchserve.bench.schedule import Phase, run_phase
+from approxifer_torchserve.bench.sheet import Check, Sheet
 from approxifer_torchserve.cli.main import app
 from approxifer_torchserve.faults import WorkerFaults
 from approxifer_torchserve.serving.launcher import LaunchError
@@ -263,3 +264,38 @@ def test_chaos_runs_every_policy_with_every_size_of_body(monkeypatch, tmp_path):
         "schedules": ["B"],
         "rate": 7,
     }
+
+
+@pytest.mark.parametrize(
+    ("words", "module", "function", "expected"),
+    [
+        (
+            "slowdown --factor 3 --turns 2 --slow-s 4 --batch 8",
+            slowdown,
+            "run_slowdown",
+            slowdown.Size(factor=3, turns=2, slow_s=4, batches=(8,)),
+        ),
+        (
+            "latency --queries 5 --turns 2 --slice-s 3 --seed 9",
+            latency,
+            "run_latency",
+            latency_slices.Size(queries=5, turns=2, slice_s=3, seed=9),
+        ),
+    ],
+)
+def test_options_reach_the_bench_and_a_broken_promise_is_the_exit_code(
+    words, module, function, expected, monkeypatch, tmp_path
+):
+    asked = []
+
+    def run(out, size, _):
+        asked.append((out, size))
+        return Sheet("t", "", {"figure": 7}, (), (Check("promise", False, "no"),), 0.0)
+
+    monkeypatch.setattr(module, function, run)
+    result = CliRunner().invoke(app, ["bench", *words.split(), "--out", str(tmp_path), "--json"])
+    assert asked == [(tmp_path, expected)]
+    assert result.exit_code == 1
+    told = json.loads(result.stdout)
+    assert told["figure"] == 7
+    assert told["checks"] == [{"what": "promise", "ok": False, "says": "no"}]
