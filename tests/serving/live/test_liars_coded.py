@@ -3,7 +3,7 @@
 import time
 
 import pytest
-from live_server import same
+from live_server import expected, same
 
 LIE = {"lie": "permuted"}
 GROSS = {"lie": "huge"}
@@ -97,3 +97,27 @@ def test_a_gross_liar_among_screened_workers_reaches_nobody_and_is_quarantined(l
     state = honest_are_unharmed(live, "screened", liar)
     assert state["counters"]["screened"] > 0
     assert state["counters"]["doubtful"] > 0
+
+
+def test_a_located_liar_is_left_out_and_suspected(live, load, room):
+    room("located")
+    liar = lie(live, "located", 3, GROSS)
+    # One client: each group is one query in two places, so decoding is exact.
+    with load("located", clients=1) as light:
+        light.wait_for(5)
+        until(lambda: workers(live, "located")[liar]["suspicions"] > 0)
+        until(lambda: workers(live, "located")[liar]["state"] == "quarantined")
+        until(lambda: workers(live, "located")[liar]["state"] == "ok")
+        light.wait_for(len(light.answers) + 20)
+    assert set(light.statuses) == {200}
+    assert wrong(light) == []
+    outcomes = {r.headers["x-approxifer-outcome"] for _, r, _ in light.answers}
+    assert "reconstructed" in outcomes
+    honest_are_unharmed(live, "located", liar)
+    # Groups of two queries: the lie is a million times an answer, decoding an approximation.
+    lie(live, "located", 0, GROSS)
+    with load("located", clients=4) as light:
+        light.wait_for(40)
+    assert set(light.statuses) == {200}
+    largest = max(abs(s) for _, r, _ in light.answers for s in r.json()["scores"])
+    assert largest < 20 * max(abs(s) for n in range(20) for s in expected(n)["scores"])
