@@ -29,3 +29,18 @@ def test_a_cancelled_timer_behind_a_live_one_does_not_run(core, bench):
     b.advance(50)
     assert ran == [10]
     assert b.timers.untilNext(7) == 7
+
+
+def test_a_cancelled_timer_holds_nothing_of_its_action(core, bench):
+    """Request bodies would stay in memory until the lateness of answered requests has passed."""
+    b = bench()
+    action = jpype.java.lang.Thread()
+    held = jpype.java.lang.ref.WeakReference(action)
+    one = b.timers.after(10**9, action)
+    del action
+    jpype.java.lang.System.gc()
+    assert held.get() is not None
+    one.cancel()
+    jpype.java.lang.System.gc()
+    assert held.get() is None
+    b.advance(1001)

@@ -40,8 +40,11 @@ public final class Timers {
   public int runDue() {
     int ran = 0;
     for (Timer timer = nextDue(); timer != null; timer = nextDue()) {
-      timer.action.run();
-      ran++;
+      Runnable action = timer.action;
+      if (action != null) {
+        action.run();
+        ran++;
+      }
     }
     return ran;
   }
@@ -73,7 +76,7 @@ public final class Timers {
   /** One pending action. */
   public static final class Timer implements Comparable<Timer> {
     private final long dueNanos;
-    private final Runnable action;
+    private volatile Runnable action;
     private volatile boolean cancelled;
 
     private Timer(long dueNanos, Runnable action) {
@@ -81,9 +84,13 @@ public final class Timers {
       this.action = action;
     }
 
-    /** Drops the action if it has not run yet; it leaves the queue when its time comes. */
+    /**
+     * Drops the action if it has not run yet. The timer leaves the queue when its time comes; what
+     * the action holds, a request's body for one, must not wait for that.
+     */
     public void cancel() {
       cancelled = true;
+      action = null;
     }
 
     @Override
