@@ -44,6 +44,12 @@ final class Ledger {
     return another(worker -> !workers.get(worker).present() || ruledOut.test(worker));
   }
 
+  /** How many workers may have client work and are at work. */
+  int present() {
+    return (int)
+        workers.values().stream().filter(entry -> !entry.quarantined && entry.present()).count();
+  }
+
   int quarantined() {
     return (int) workers.values().stream().filter(entry -> entry.quarantined).count();
   }

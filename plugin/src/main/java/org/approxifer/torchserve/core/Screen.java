@@ -100,6 +100,12 @@ final class Screen {
     return possible() < plan.screenQuorum;
   }
 
+  /** With fewer workers it cannot have a quorum of answers from distinct ones. */
+  int leastWorkers() {
+    int lost = plan.numWorkers - plan.screenQuorum;
+    return plan.byzantine > 0 ? group.members.size() + plan.parities.size() - lost : 1;
+  }
+
   private int possible() {
     int possible = 0;
     for (int index = 0; index < plan.numWorkers; index++) {

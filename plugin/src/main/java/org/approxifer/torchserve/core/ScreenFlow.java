@@ -50,6 +50,9 @@ final class ScreenFlow implements Flow {
     if (!screen.wanted()) {
       end(group, Screen.Stage.GIVEN_UP);
     }
+    if (screen.open() && router.ledger.present() < screen.leastWorkers()) {
+      giveUp(group);
+    }
     if (!screen.open()) {
       return;
     }
