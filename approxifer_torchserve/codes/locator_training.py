@@ -35,7 +35,7 @@ LIES: tuple[tuple[str, float, tuple[float, float] | None], ...] = (
     ("huge", 0.05, (-3.0, 6.0)),
     ("element", 0.10, (-1.0, 5.0)),
 )
-"""Kind of lie, its share, and the range of the logarithm of its size.
+"""Kind of lie, its weight in the draw, and the range of the logarithm of its size.
 
 Sizes of ``gaussian`` and ``element`` are in standard deviations of the answers; ``huge`` multiplies
 by 0.05 to 400 here. The subtle kinds get more of the training than those that anyone would see.
