@@ -133,12 +133,24 @@ def answer_alone(b, workers, clients):
 
 
 def test_where_too_few_workers_are_there_members_go_alone_and_are_checked_by_pairs(located):
-    b = located(workers=5)
+    b = located(workers=8)
     clients = encoded(b)
+    for worker in ("w5", "w6", "w7"):
+        assert str(b.router.quarantine(worker)) == "DONE"
     predict(b, [b.poll(f"w{i}") for i in range(5)])
     assert answer_alone(b, ["w0", "w1"], clients) == 4
     assert [client.reply[1] for client in clients] == [b"own0", b"own1"]
     assert {client.verified for client in clients} == {"true"}
+    assert quiet(b)
+
+
+def test_what_too_few_workers_could_decode_is_not_encoded(located):
+    b = located(workers=5)
+    clients = [b.offer(), b.offer()]
+    assert answer_alone(b, ["w0", "w1"], clients) == 4
+    assert [client.reply[1] for client in clients] == [b"own0", b"own1"]
+    assert {client.verified for client in clients} == {"true"}
+    assert b.counters["jobs"]["encode"] == b.counters["jobs"]["coded"] == 0
     assert quiet(b)
 
 

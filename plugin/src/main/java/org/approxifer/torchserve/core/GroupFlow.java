@@ -72,6 +72,8 @@ final class GroupFlow implements Flow {
       reconstruct(group);
     } else if (group.settled()) {
       group.release();
+    } else if (plan.verify == Plan.Verify.LOCATE && router.ledger.present() < plan.quorum) {
+      queries.goAlone(group); // each coded job wants a worker of its own
     } else if (plan.mode == Plan.Mode.CODED) {
       router.enqueue(Task.ofGroup(Task.Kind.ENCODE, group, -1));
     } else {
