@@ -20,7 +20,8 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
-from approxifer_torchserve.evaluation.data import Scaling, load_data
+from approxifer_torchserve.evaluation.data import load_data
+from approxifer_torchserve.evaluation.inputs import Scaling
 from approxifer_torchserve.lightning import DegradedAccuracy
 
 SCALING = Scaling((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616), size=32)

@@ -12,10 +12,10 @@ from rich.progress import Progress
 from rich.table import Table
 
 from approxifer_torchserve import __version__
-from approxifer_torchserve.cli.evaluate import _scales
+from approxifer_torchserve.cli.model_options import MODEL, Mean, Size, Std, Weights, scales
 from approxifer_torchserve.cli.output import Json, console, errors, fail, print_json
 
-MODEL, CODE, RUN = "Model and data", "The code", "The run"
+CODE, RUN = "The code", "The run"
 
 
 def run(
@@ -34,19 +34,10 @@ def run(
             rich_help_panel=MODEL,
         ),
     ],
-    weights: Annotated[
-        Path | None, typer.Option(help="For module:Class.", rich_help_panel=MODEL)
-    ] = None,
-    mean: Annotated[
-        str, typer.Option(help="Of pixels in 0..1, by commas.", rich_help_panel=MODEL)
-    ] = "0",
-    std: Annotated[
-        str, typer.Option(help="Of pixels in 0..1, by commas.", rich_help_panel=MODEL)
-    ] = "1",
-    size: Annotated[
-        int | None,
-        typer.Option(help="Height and width of a folder's images.", min=1, rich_help_panel=MODEL),
-    ] = None,
+    weights: Weights = None,
+    mean: Mean = "0",
+    std: Std = "1",
+    size: Size = None,
     limit: Annotated[
         int, typer.Option(help="The most inputs to take.", min=1, rich_help_panel=MODEL)
     ] = 5000,
@@ -101,14 +92,13 @@ def run(
 
       approxifer archive --mar resnet.mar --policy verify=parity --locator l.safetensors
     """
-    scales = _scales(mean, std)
+    pixels = scales(mean, std)
     try:
         from torch.utils import _pytree as pytree
 
         from approxifer_torchserve.codes import LocatingCode, save_locator
         from approxifer_torchserve.evaluation.calibration import fit_and_try
-        from approxifer_torchserve.evaluation.data import Scaling
-        from approxifer_torchserve.evaluation.inputs import load_inputs
+        from approxifer_torchserve.evaluation.inputs import Scaling, load_inputs
         from approxifer_torchserve.evaluation.models import load_model
         from approxifer_torchserve.evaluation.specs import CodeSpec, parse_spec
     except ImportError as error:
@@ -136,7 +126,7 @@ def run(
             raise ValueError(f"code: {spec.name} takes no locator; use approxifer or pairs")
         loaded, _ = load_model(model, weights)
         loaded = loaded.to(device)  # type: ignore[attr-defined]
-        inputs = load_inputs(data, Scaling(*scales, size))
+        inputs = load_inputs(data, Scaling(*pixels, size))
         fetched = inputs.fetch(range(min(inputs.count, limit)))
 
         def forward(batch: Any) -> Any:

@@ -8,9 +8,18 @@ from typing import Annotated, Any
 import typer
 from rich.progress import Progress
 
+from approxifer_torchserve.cli.model_options import (
+    MODEL,
+    Mean,
+    Size,
+    Std,
+    Weights,
+    numbers,
+    scales,
+)
 from approxifer_torchserve.cli.output import Json, console, errors, fail, print_json
 
-MODEL, CODES, RUN = "Model and data", "Codes", "The run"
+CODES, RUN = "Codes", "The run"
 
 
 def run(
@@ -25,19 +34,10 @@ def run(
             rich_help_panel=MODEL,
         ),
     ],
-    weights: Annotated[
-        Path | None, typer.Option(help="For module:Class.", rich_help_panel=MODEL)
-    ] = None,
-    mean: Annotated[
-        str, typer.Option(help="Of pixels in 0..1, by commas.", rich_help_panel=MODEL)
-    ] = "0",
-    std: Annotated[
-        str, typer.Option(help="Of pixels in 0..1, by commas.", rich_help_panel=MODEL)
-    ] = "1",
-    size: Annotated[
-        int | None,
-        typer.Option(help="Height and width of a folder's images.", min=1, rich_help_panel=MODEL),
-    ] = None,
+    weights: Weights = None,
+    mean: Mean = "0",
+    std: Std = "1",
+    size: Size = None,
     task: Annotated[
         str | None,
         typer.Option(help="multiclass, binary or regression.", rich_help_panel=MODEL),
@@ -94,7 +94,7 @@ def run(
 
       approxifer evaluate --model net:Net --weights net.pt --data photos --size 32
     """
-    losses, scales = _numbers(int, "--stragglers", stragglers), _scales(mean, std)
+    losses, pixels = numbers(int, "--stragglers", stragglers), scales(mean, std)
     _one_of("--task", task, (None, "multiclass", "binary", "regression"))
     _one_of("--domain", domain, ("logits", "probabilities", "log_probabilities"))
     _one_of("--order", order, ("arrival", "similarity", "grouped"))
@@ -102,7 +102,8 @@ def run(
         import jinja2  # noqa: F401
         import matplotlib  # noqa: F401
 
-        from approxifer_torchserve.evaluation.data import Scaling, load_data
+        from approxifer_torchserve.evaluation.data import load_data
+        from approxifer_torchserve.evaluation.inputs import Scaling
         from approxifer_torchserve.evaluation.models import load_model
         from approxifer_torchserve.evaluation.report import build_report, write_report
         from approxifer_torchserve.evaluation.run import Settings
@@ -133,7 +134,7 @@ def run(
         )
         loaded, identity = load_model(model, weights)
         loaded = loaded.to(device)  # type: ignore[attr-defined]
-        labelled = load_data(data, Scaling(*scales, size))
+        labelled = load_data(data, Scaling(*pixels, size))
 
         def forward(inputs: Any) -> Any:
             answers = loaded(pytree.tree_map(lambda leaf: leaf.to(device), inputs))
@@ -167,16 +168,3 @@ def _one_of(option: str, given: str | None, allowed: tuple[str | None, ...]) -> 
     if given not in allowed:
         names = ", ".join(name for name in allowed if name)
         raise typer.BadParameter(f"expected one of {names}, got {given!r}", param_hint=option)
-
-
-def _numbers(kind: Any, option: str, text: str) -> list[Any]:
-    try:
-        return [kind(part) for part in text.split(",")]
-    except ValueError as error:
-        raise typer.BadParameter(
-            f"expected numbers separated by commas, got {text!r}", param_hint=option
-        ) from error
-
-
-def _scales(mean: str, std: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    return tuple(_numbers(float, "--mean", mean)), tuple(_numbers(float, "--std", std))

@@ -1,27 +1,48 @@
-"""Queries without labels, for calibrating: from an npz file, a folder, or the user's function."""
+"""Queries without labels: from an npz file, a folder of images, or the user's own function."""
 
 from __future__ import annotations
 
+import importlib
 import io
-from collections.abc import Callable, Sequence
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 from torch.utils.data import default_collate
 
 from approxifer_torchserve.codes.pytree import PyTree
-from approxifer_torchserve.evaluation.data import (
-    INPUTS,
-    PICTURES,
-    DataError,
-    Scaling,
-    _as_images,
-    _decoded,
-    import_name,
-)
+
+INPUTS = ("inputs", "images", "x", "data")
+PICTURES = {".png", ".jpg", ".jpeg", ".bmp", ".webp"}
+
+
+class DataError(ValueError):
+    """The data cannot be read; the message says what was expected and which option to change."""
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """What is done to pixels in 0..1.
+
+    Attributes:
+        mean: Subtracted, one number or one for each channel.
+        std: Divided by, likewise.
+        size: Height and width of images of a folder; None to keep them as they are.
+    """
+
+    mean: tuple[float, ...] = (0.0,)
+    std: tuple[float, ...] = (1.0,)
+    size: int | None = None
+
+    def __call__(self, pixels: Tensor) -> Tensor:
+        """Scale ``[n, C, H, W]`` in 0..1."""
+        mean, std = (torch.tensor(v).reshape(1, -1, 1, 1) for v in (self.mean, self.std))
+        return (pixels - mean) / std
 
 
 @dataclass(frozen=True)
@@ -55,9 +76,17 @@ def load_inputs(source: str, scaling: Scaling | None = None) -> Inputs:
     scaling = scaling or Scaling()
     path = Path(source)
     if path.suffix == ".npz" and path.is_file():
-        return _from_npz(path, scaling)
+        with np.load(path, allow_pickle=False) as archive:
+            arrays = {name: archive[name] for name in archive.files}
+        found = inputs_of_arrays(arrays, scaling)
+        if found is None:
+            raise DataError(f"data: expected one of {INPUTS} in {path.name}, got {sorted(arrays)}")
+        return found
     if path.is_dir():
-        return _from_folder(path, scaling)
+        files = sorted(file for file in path.rglob("*") if file.suffix.lower() in PICTURES)
+        if not files:
+            raise DataError(f"data: expected images ({', '.join(sorted(PICTURES))}) in {path}")
+        return inputs_of_pictures(files, scaling)
     if ":" in source and not path.exists():
         return _from_function(source)
     raise DataError(
@@ -65,20 +94,17 @@ def load_inputs(source: str, scaling: Scaling | None = None) -> Inputs:
     )
 
 
-def _from_npz(path: Path, scaling: Scaling) -> Inputs:
-    with np.load(path, allow_pickle=False) as archive:
-        names = archive.files
-        found = next((name for name in INPUTS if name in names), None)
-        wanted = [found] if found else ["jpeg", "offsets"]
-        if not set(wanted) <= set(names):
-            raise DataError(f"data: expected one of {INPUTS} in {path.name}, got {sorted(names)}")
-        arrays = [archive[name] for name in wanted]
-    if found:
-        (values,) = arrays
+def inputs_of_arrays(arrays: Mapping[str, np.ndarray[Any, Any]], scaling: Scaling) -> Inputs | None:
+    """Find the inputs among an npz file's arrays; None if there are none."""
+    values = next((arrays[name] for name in INPUTS if name in arrays), None)
+    if values is not None:
+        found = values
         return Inputs(
-            len(values), lambda rows: _as_images(torch.from_numpy(values[list(rows)]), scaling)
+            len(found), lambda rows: _as_images(torch.from_numpy(found[list(rows)]), scaling)
         )
-    encoded, ends = arrays
+    if "jpeg" not in arrays or "offsets" not in arrays:
+        return None
+    encoded, ends = arrays["jpeg"], arrays["offsets"]
 
     def fetch(rows: Sequence[int]) -> PyTree:
         parts = [encoded[ends[i] : ends[i + 1]].tobytes() for i in rows]
@@ -87,28 +113,49 @@ def _from_npz(path: Path, scaling: Scaling) -> Inputs:
     return Inputs(len(ends) - 1, fetch)
 
 
-def _from_folder(path: Path, scaling: Scaling) -> Inputs:
-    files = sorted(file for file in path.rglob("*") if file.suffix.lower() in PICTURES)
-    if not files:
-        raise DataError(f"data: expected images ({', '.join(sorted(PICTURES))}) in {path}")
+def inputs_of_pictures(files: Sequence[Path], scaling: Scaling) -> Inputs:
+    """Take image files as inputs."""
     return Inputs(len(files), lambda rows: _pictures([files[i] for i in rows], scaling))
 
 
-def _pictures(sources: Sequence[Any], scaling: Scaling) -> PyTree:
-    images = [_decoded(source, scaling) for source in sources]
-    if len({image.shape for image in images}) > 1:
-        raise DataError("data: images differ in size or channels; give one size by --size")
-    return scaling(torch.stack(images))
+def named_dataset(source: str, items: str) -> Any:
+    """Make the dataset that ``module:function`` returns, or that ``module:name`` is.
 
+    Args:
+        source: The name.
+        items: What its items should be, for the error.
 
-def _from_function(source: str) -> Inputs:
+    Raises:
+        DataError: There is no such name, or what is there has no length or items.
+    """
     made = import_name("data", source)
     dataset = made() if callable(made) else made
     if not hasattr(dataset, "__getitem__") or not hasattr(dataset, "__len__"):
         raise DataError(
-            f"data: expected {source} to return a dataset with a length and items, "
+            f"data: expected {source} to return a dataset with a length and {items}, "
             f"got {type(dataset).__name__}"
         )
+    return dataset
+
+
+def import_name(argument: str, source: str) -> Any:
+    """Import ``module:name``, also from the working directory.
+
+    Raises:
+        DataError: There is no such module or name.
+    """
+    module, _, name = source.partition(":")
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.insert(0, here)
+    try:
+        return getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise DataError(f"{argument}: {source!r} cannot be imported: {error}") from error
+
+
+def _from_function(source: str) -> Inputs:
+    dataset = named_dataset(source, "items")
 
     def fetch(rows: Sequence[int]) -> PyTree:
         items = [dataset[i] for i in rows]
@@ -117,3 +164,32 @@ def _from_function(source: str) -> Inputs:
         return default_collate(items)
 
     return Inputs(len(dataset), fetch)
+
+
+def _as_images(values: Tensor, scaling: Scaling) -> Tensor:
+    if values.dtype != torch.uint8:
+        return values
+    pixels = values.float().div(255)
+    if pixels.dim() == 3:
+        pixels = pixels.unsqueeze(1)
+    elif pixels.dim() == 4 and pixels.shape[-1] in (1, 3, 4) and pixels.shape[1] not in (1, 3, 4):
+        pixels = pixels.permute(0, 3, 1, 2)
+    return scaling(pixels) if pixels.dim() == 4 else pixels
+
+
+def _pictures(sources: Sequence[Any], scaling: Scaling) -> Tensor:
+    images = [_decoded(source, scaling) for source in sources]
+    if len({image.shape for image in images}) > 1:
+        raise DataError("data: images differ in size or channels; give one size by --size")
+    return scaling(torch.stack(images))
+
+
+def _decoded(source: Any, scaling: Scaling) -> Tensor:
+    from PIL import Image
+
+    with Image.open(source) as opened:
+        image = opened if opened.mode == "L" else opened.convert("RGB")
+        if scaling.size is not None:
+            image = image.resize((scaling.size, scaling.size))
+        pixels = torch.from_numpy(np.array(image)).float().div(255)
+    return pixels.unsqueeze(0) if pixels.dim() == 2 else pixels.permute(2, 0, 1)

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from approxifer_torchserve.evaluation.data import import_name
+from approxifer_torchserve.evaluation.inputs import import_name
 
 
 class ModelError(ValueError):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from approxifer_torchserve.evaluation.data import Scaling
+from approxifer_torchserve.evaluation.inputs import Scaling
 from approxifer_torchserve.evaluation.run import Settings
 from approxifer_torchserve.evaluation.specs import make_cases
 

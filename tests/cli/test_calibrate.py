@@ -101,8 +101,7 @@ def test_a_model_and_a_code_by_options(run, inputs, tmp_path, options, kind):
 
 
 def test_a_folder_of_images_without_classes_and_a_function(run, tmp_path, monkeypatch):
-    from approxifer_torchserve.evaluation.data import DataError, Scaling
-    from approxifer_torchserve.evaluation.inputs import load_inputs
+    from approxifer_torchserve.evaluation.inputs import DataError, Scaling, load_inputs
 
     (tmp_path / "images" / "deeper").mkdir(parents=True)
     for index, folder in enumerate(("images", "images/deeper")):

@@ -17,7 +17,8 @@ from typer.testing import CliRunner
 
 from approxifer_torchserve.cli.main import app
 from approxifer_torchserve.evaluation import make_cases
-from approxifer_torchserve.evaluation.data import DataError, Scaling, load_data
+from approxifer_torchserve.evaluation.data import load_data
+from approxifer_torchserve.evaluation.inputs import DataError, Scaling
 from approxifer_torchserve.evaluation.models import ModelError, load_model
 from approxifer_torchserve.evaluation.run import STATE_FILE, Settings, draw_groups, run
 from approxifer_torchserve.serving.config import CodeConfig
