@@ -139,6 +139,14 @@ class Cell:
         return (self.wrong + self.wrong_class) / self.answered if self.answered else 0.0
 
 
+def measured(cells: Sequence[Cell]) -> tuple[list[str], list[str]]:
+    """Return the policies and kinds of some cells, in their own order whatever ran first."""
+    policies = {cell.policy for cell in cells}
+    kinds = {cell.kind for cell in cells}
+    order = (HEALTHY, *KINDS, CLEAN)
+    return [one for one in POLICIES if one in policies], [one for one in order if one in kinds]
+
+
 def fault(kind: str) -> dict[str, float | str]:
     """Return what a liar of a kind is told."""
     if kind == RARE:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import matplotlib
 
-from approxifer_torchserve.bench.byzantine_cells import CLEAN, Cell
+from approxifer_torchserve.bench.byzantine_cells import CLEAN, Cell, measured
 from approxifer_torchserve.bench.byzantine_policies import Layout
 
 matplotlib.use("Agg")
@@ -23,8 +23,7 @@ def plot(path: Path, cells: Sequence[Cell], layouts: Sequence[Layout]) -> None:
         layouts: One picture each, side by side.
     """
     told = [cell for cell in cells if cell.kind != CLEAN]
-    policies = list(dict.fromkeys(cell.policy for cell in told))
-    kinds = list(dict.fromkeys(cell.kind for cell in told))
+    policies, kinds = measured(told)
     figure, axes = plt.subplots(
         1, len(layouts), figsize=(1 + 6 * len(layouts), 4.5), squeeze=False, sharey=True
     )

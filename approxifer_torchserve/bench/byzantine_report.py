@@ -7,7 +7,15 @@ from dataclasses import asdict
 from pathlib import Path
 from statistics import mean
 
-from approxifer_torchserve.bench.byzantine_cells import ALIKE, CLEAN, HEALTHY, RARE, Cell, Size
+from approxifer_torchserve.bench.byzantine_cells import (
+    ALIKE,
+    CLEAN,
+    HEALTHY,
+    RARE,
+    Cell,
+    Size,
+    measured,
+)
 from approxifer_torchserve.bench.byzantine_plot import plot
 from approxifer_torchserve.bench.byzantine_policies import EXACT, WHAT, Layout
 from approxifer_torchserve.bench.sheet import Check, Sheet, Table
@@ -72,8 +80,7 @@ def checks(cells: Sequence[Cell]) -> list[Check]:
 
 def _per_kind(title: str, cells: Sequence[Cell], say: Callable[[Cell], str]) -> Table:
     """Return a row per kind of lie, a column per policy."""
-    names = dict.fromkeys(cell.policy for cell in cells)
-    kinds = dict.fromkeys(cell.kind for cell in cells)
+    names, kinds = measured(cells)
     by_key = {(cell.policy, cell.kind): cell for cell in cells}
     rows = []
     for kind in kinds:
@@ -97,7 +104,7 @@ def _decoded(cell: Cell) -> str:
 def cost_table(title: str, cells: Sequence[Cell]) -> Table:
     """Return a row per policy: latency, extra jobs, refusals, honest workers hurt."""
     rows = []
-    for name in dict.fromkeys(cell.policy for cell in cells):
+    for name in measured(cells)[0]:
         own = [cell for cell in cells if cell.policy == name]
         healthy = [cell for cell in own if cell.kind == HEALTHY]
         lied = [cell for cell in own if cell.liars]

@@ -183,9 +183,9 @@ def test_the_plan_has_every_policy_and_kind_and_ends_with_one_clean_run():
 def test_the_report_has_a_row_per_lie_and_a_column_per_policy(tmp_path):
     cells = [
         cell("none", "healthy", found=(), extra=0.0),
+        cell("coded", reconstructed=10, wrong_class=1),
         cell("none", wrong=5, found=(None,)),
         cell("pair", found=(0.4,)),
-        cell("coded", reconstructed=10, wrong_class=1),
     ]
     size = byzantine_cells.Size(policies=("none", "pair", "coded"), kinds=("gaussian",))
     sheet = byzantine_report.write_report(tmp_path, cells, size, 0.5)
