@@ -296,6 +296,20 @@ def test_silent_corruption_is_caught_by_probes_and_clean_probes_readmit(probing)
     assert b.state("9000") == "ok"
 
 
+def test_a_worker_whose_answer_is_no_number_is_probed_soon_and_the_client_may_be_the_cause(probing):
+    b = probing
+    probe_round(b)
+    b.advance(600)
+    for wrong, state in (((), "ok"), (("9000",), "ok"), (("9000",), "quarantined")):
+        client = b.offer()
+        b.answer(b.poll("9000"), b"nan", erasure="prediction holds NaN or Inf")
+        b.answer(b.poll("9001"), b"cat", prediction=b"P")
+        assert client.reply == ("hedged", b"cat")
+        probe_round(b, wrong)
+        assert b.state("9000") == state
+        b.advance(600)
+
+
 def test_a_worker_that_restarts_do_not_heal_is_kept_out_until_readmitted(probing):
     b = probing
     for _ in range(2):

@@ -44,13 +44,17 @@ final class ProbeFlow implements Flow {
 
   /** Notes that a worker may have answered wrong, and brings its next probe forward. */
   void suspect(String worker) {
-    if (!router.ledger.has(worker)) {
-      return; // scaled away since
+    if (router.ledger.has(worker)) {
+      router.ledger.of(worker).suspicions++;
+      bringForward(worker);
     }
-    Ledger.Entry entry = router.ledger.of(worker);
-    entry.suspicions++;
-    if (router.probes()) {
-      probe(worker, entry, SUSPECT_PROBE_NANOS, router.clock.nanos());
+  }
+
+  /** Probes a worker soon that gave reason to. */
+  void bringForward(String worker) {
+    // It may have been scaled away since.
+    if (router.probes() && router.ledger.has(worker)) {
+      probe(worker, router.ledger.of(worker), SUSPECT_PROBE_NANOS, router.clock.nanos());
     }
   }
 

@@ -182,10 +182,14 @@ final class QueryFlow implements Flow {
     return router.plan.stragglers + router.plan.byzantine;
   }
 
-  /** Counts an answer that cannot be used against the worker that gave it. */
+  /**
+   * Counts an answer that cannot be used against the worker that gave it. A NaN may be the client's
+   * own doing; a probe tells.
+   */
   void noteErasure(Assignment assignment, String reason) {
     router.counters.erasures++;
     router.ledger.of(assignment.worker).erased();
+    router.probing.bringForward(assignment.worker);
     settlement.note(
         true,
         "worker "
