@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import matplotlib
+import numpy as np
 
 from approxifer_torchserve.bench import probe
 from approxifer_torchserve.bench.saturate import Burst, Saturator, compare
@@ -112,7 +113,10 @@ def growth(
             f"{len(kept)}; send more requests"
         )
     x, y = [r / PER for r, _ in kept], [m for _, m in kept]
-    slope, _, low, high = theilslopes(y, x, 0.95)
+    with np.errstate(invalid="ignore"):
+        slope, _, low, high = theilslopes(y, x, 0.95)
+    if not np.isfinite([low, high]).all():
+        low = high = slope  # nearly all readings are the same: scipy has no interval for them
     level = sorted(y)[len(y) // 2]
     return Growth(name, level, float(slope), float(low), float(high), len(kept))
 

@@ -41,6 +41,12 @@ def test_growth_is_told_from_noise_and_peaks():
     assert leaking.slope_mb == pytest.approx(100, rel=0.1)
 
 
+@pytest.mark.parametrize("last", [46.0, 46.5])
+def test_readings_that_hardly_ever_change_grow_by_nothing_for_sure(last):
+    same = soak.growth("same", [float(n) for n in range(30)], [46.0] * 29 + [last], 0)
+    assert (same.slope_mb, same.low_mb, same.high_mb) == (0, 0, 0)
+
+
 def test_growth_before_the_warm_up_ends_does_not_count():
     requests = [1000.0 * i for i in range(100)]
     megabytes = [min(i, 40) * 10.0 for i in range(100)]
