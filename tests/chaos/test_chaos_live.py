@@ -23,8 +23,9 @@ def chaos(lab, policy, schedule, seconds):
         assert all(attempt.status == 200 for attempt in run.attempts)
     else:
         assert run.most_at_once() > lab.size.stragglers
-    # It was chaos: some answers could not be used.
-    assert run.after["counters"]["erasures"] > 0
+    # It was chaos. Which fault hits a worker at work is luck: idle ones get the next job last.
+    counters = run.after["counters"]
+    assert counters["erasures"] + counters["worker_deaths"] + counters["late"] > 0
     return run
 
 

@@ -55,7 +55,9 @@ def test_a_client_that_hangs_up_frees_its_place_and_its_work(live, slow):
         for number in range(6):
             with pytest.raises(grpc.RpcError) as error:
                 hurried.predict("tiny", png(number))
-            assert error.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED
+            # Either end may see the deadline first; the server then resets the stream.
+            ended = (grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED)
+            assert error.value.code() in ended
     end = time.monotonic() + 5
     while live.state("tiny")["in_flight"] > 0 and time.monotonic() < end:
         time.sleep(0.02)
