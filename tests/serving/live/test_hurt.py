@@ -24,23 +24,29 @@ def test_no_request_waits_for_a_slow_worker(live, load):
 
 
 def test_a_lost_prediction_is_reconstructed(live):
-    """Two queries, one on the slow worker; the other worker computes its own and the parity."""
-    slow = live.pids("mending")[0]
-    live.delay({slow: 3.0})
+    """One of two queries on the slow worker; the other worker computes its own and the parity.
+
+    Who gets which query is the server's choice: it may also answer one before the other is there,
+    or see them too far apart for a group. So pairs are asked until one was split.
+    """
+    slow, other = live.pids("mending")
+    live.delay({slow: 3.0, other: 0.05})  # busy with the first of a pair when the second comes
+    outcomes, end = [], time.monotonic() + 60
     try:
         with ThreadPoolExecutor(2) as pool:
-            start = time.perf_counter()
-            replies = list(pool.map(lambda n: live.post("mending", png(n)), [1, 2]))
-            elapsed = time.perf_counter() - start
+            while "reconstructed" not in outcomes and time.monotonic() < end:
+                pair = range(len(outcomes) + 1, len(outcomes) + 3)
+                replies = list(pool.map(lambda n: live.post("mending", png(n)), pair))
+                for number, reply in zip(pair, replies, strict=True):
+                    assert reply.status_code == 200, reply.text
+                    # Two answers of three determine a linear model's others, but for rounding.
+                    assert same(reply.json(), number)
+                    outcomes.append(reply.headers["x-approxifer-outcome"])
+                live.quiet("mending")
     finally:
         live.delay({})
-    assert [reply.status_code for reply in replies] == [200, 200], [r.text for r in replies]
-    outcomes = sorted(reply.headers["x-approxifer-outcome"] for reply in replies)
-    assert outcomes == ["exact", "reconstructed"]
-    assert elapsed < 2.5
-    exact = next(i for i, r in enumerate(replies) if r.headers["x-approxifer-outcome"] == "exact")
-    assert same(replies[exact].json(), [1, 2][exact])
-    live.quiet("mending")
+    # The slow worker's own answer, 3 s later, would have been called exact.
+    assert sorted(outcomes[-2:]) == ["exact", "reconstructed"], outcomes
 
 
 def test_classic_does_not_wait_for_a_slow_worker(live, load):
