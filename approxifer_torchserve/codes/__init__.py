@@ -19,6 +19,7 @@ from approxifer_torchserve.codes.linear import LinearCode
 from approxifer_torchserve.codes.locator import LocatingCode, Locator
 from approxifer_torchserve.codes.locator_file import load_locator, save_locator
 from approxifer_torchserve.codes.pairs import Pairs
+from approxifer_torchserve.codes.parm import ParM
 from approxifer_torchserve.codes.plan import Mode, Plan
 from approxifer_torchserve.codes.registry import (
     CodeRecord,
@@ -43,6 +44,7 @@ __all__ = [
     "NotRecoverableError",
     "Option",
     "Pairs",
+    "ParM",
     "Plan",
     "Replication",
     "Spline",

@@ -101,8 +101,18 @@ class Code(ABC):
 
     @property
     def models(self) -> tuple[str, ...]:
-        """Which weights serve each coded query; ``base`` are the user's own."""
+        """Which weights answer each coded query: ``base``, the user's model, or another name.
+
+        Every coded query that equals a query is the base model's. Other names stand for weights
+        that were made for this code, such as a trained parity; whoever computes answers must be
+        given them by these names.
+        """
         return ("base",) * self.num_workers
+
+    @property
+    def roles(self) -> tuple[str, ...]:
+        """The names in ``models`` beside ``base``, each once, in order."""
+        return tuple(dict.fromkeys(name for name in self.models if name != "base"))
 
     def encode(self, queries: PyTree, *, batch_dims: int = 0) -> PyTree:
         """Turn the queries of a group into its coded queries.

@@ -30,7 +30,10 @@ def berrut_code(kind: str, queries: int, stragglers: int, byzantine: int = 0) ->
 
 def all_codes(queries: int, stragglers: int) -> list[Code]:
     codes: list[Code] = [berrut_code(kind, queries, stragglers) for kind in KINDS]
-    return [*codes, make_code("replication", queries=queries, stragglers=stragglers)]
+    others = [
+        make_code(name, queries=queries, stragglers=stragglers) for name in ("parm", "replication")
+    ]
+    return [*codes, *others]
 
 
 def mask_without(code: Code, lost: tuple[int, ...]) -> Tensor:

@@ -170,12 +170,16 @@ def test_plan_says_what_the_code_does(code: Code):
     plan = code.plan()
     assert (plan.queries, plan.num_workers) == (code.queries, code.num_workers)
     assert len(code.models) == code.num_workers
-    assert set(code.models) == {"base"}
+    assert set(code.models) == {"base", *code.roles}
+    assert len(set(code.roles)) == len(code.roles)
+    assert "base" not in code.roles
     values = torch.randn(code.queries, 3)
     coded = code.encode(values)
     for worker, query in enumerate(plan.systematic):
         if query is not None:
             assert torch.equal(coded[worker], values[query])
+            # Its answer is taken for the query's own prediction.
+            assert code.models[worker] == "base"
     assert code.systematic == (plan.systematic[: code.queries] == tuple(range(code.queries)))
 
 

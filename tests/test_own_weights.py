@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from approxifer_torchserve.own_weights import OwnWeightsError, load, save
+
+
+def net(width: int = 3) -> nn.Sequential:
+    return nn.Sequential(nn.Linear(4, width), nn.BatchNorm1d(width), nn.ReLU(), nn.Linear(width, 2))
+
+
+class Tied(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Linear(4, 4), nn.Linear(4, 4)
+        self.second.weight = self.first.weight
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.second(self.first(x))
+
+
+def test_a_state_dict_fills_a_copy_of_the_base_model(tmp_path: Path):
+    base, parity, x = net(), net().eval(), torch.randn(5, 4)
+    before = {name: tensor.clone() for name, tensor in base.state_dict().items()}
+    save(parity, tmp_path / "deep" / "parity.safetensors")
+    loaded = load(tmp_path / "deep" / "parity.safetensors", base, "cpu")
+    assert torch.equal(loaded(x), parity(x))
+    assert not loaded.training
+    assert base.training
+    assert not any(p.requires_grad for p in loaded.parameters())
+    assert all(p.requires_grad for p in base.parameters())
+    assert all(torch.equal(before[name], t) for name, t in base.state_dict().items())
+
+
+def test_tied_weights_stay_tied(tmp_path: Path):
+    parity = Tied()
+    save(parity, tmp_path / "p.safetensors")
+    loaded = load(tmp_path / "p.safetensors", Tied(), torch.device("cpu"))
+    assert torch.equal(loaded.second.weight, parity.first.weight)
+    assert loaded.second.weight is loaded.first.weight
+
+
+@pytest.mark.parametrize("like", [None, net(7)])
+def test_torchscript_brings_its_own_architecture(tmp_path: Path, like: nn.Module | None):
+    parity, x = net(11).eval(), torch.randn(5, 4)
+    # The name does not tell: what is inside does.
+    path = tmp_path / "parity.safetensors"
+    torch.jit.save(torch.jit.script(parity), str(path))
+    loaded = load(path, like, "cpu")
+    assert torch.equal(loaded(x), parity(x))
+    assert not loaded.training
+
+
+def test_a_base_model_in_torchscript_can_be_filled_too(tmp_path: Path):
+    base, parity, x = torch.jit.script(net().eval()), net().eval(), torch.randn(5, 4)
+    save(parity, tmp_path / "p.safetensors")
+    before = base(x)
+    loaded = load(tmp_path / "p.safetensors", base, "cpu")
+    assert torch.equal(loaded(x), parity(x))
+    assert torch.equal(base(x), before)
+
+
+def pickled(path: Path) -> None:
+    torch.save(net().state_dict(), path)
+
+
+def old_pickled(path: Path) -> None:
+    torch.save(net().state_dict(), path, _use_new_zipfile_serialization=False)
+
+
+@pytest.mark.parametrize(
+    ("write", "like", "words"),
+    [
+        (lambda path: None, net(), "expected a file with weights, there is none"),
+        (pickled, net(), "expected TorchScript or safetensors, got another .*is a pickle"),
+        (old_pickled, net(), "expected TorchScript or safetensors, got neither"),
+        (lambda path: path.write_bytes(b"half"), net(), "expected TorchScript or safetensors"),
+        (lambda path: path.write_bytes(b""), net(), "expected TorchScript or safetensors"),
+        (lambda path: save(net(), path), None, "expected TorchScript, since no base model"),
+        (lambda path: save(net(5), path), net(), "of the base model's architecture, Sequential"),
+        (lambda path: save(nn.Linear(4, 2), path), net(), r"(?s)got others.*0\.weight"),
+    ],
+)
+def test_other_files_are_refused_with_what_was_expected(tmp_path: Path, write, like, words: str):
+    path = tmp_path / "parity.pt"
+    write(path)
+    with pytest.raises(OwnWeightsError, match=words) as caught:
+        load(path, like, "cpu")
+    assert str(path) in str(caught.value)
