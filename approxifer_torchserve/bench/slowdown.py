@@ -25,9 +25,11 @@ from approxifer_torchserve.bench import probe
 from approxifer_torchserve.bench.saturate import Saturator, compare
 from approxifer_torchserve.bench.served import Served, State, idle
 from approxifer_torchserve.bench.sheet import Check, Sheet, Table
-from approxifer_torchserve.bench.throughput import BODIES, GOAL, Say
+from approxifer_torchserve.bench.throughput import BODIES, Say
 
 MODEL = "probe"
+# Not lower than with the plugin off; two servers differ by so much for no reason.
+GOAL = 0.99
 # The plugin's purse: so many jobs may be sent twice before the share counts.
 BURST = 10
 

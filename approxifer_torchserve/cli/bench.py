@@ -68,6 +68,7 @@ def throughput(
     service_ms: Annotated[
         float, typer.Option(min=0, help="What a forward takes, asleep; 0: the bare cost.")
     ] = 20.0,
+    vmargs: Annotated[str, typer.Option(help="More JVM arguments, such as '-Xmx1g'.")] = "",
     as_json: Json = False,
 ) -> None:
     """Saturated throughput of plain TorchServe and of the plugin, in alternating slices.
@@ -77,7 +78,9 @@ def throughput(
     with _ready():
         from approxifer_torchserve.bench.throughput import Size, run_throughput
 
-        size = Size(workers=workers, turns=turns, slice_s=slice_s, service_ms=service_ms)
+        size = Size(
+            workers=workers, turns=turns, slice_s=slice_s, service_ms=service_ms, vmargs=vmargs
+        )
         if batch:
             size = replace(size, batches=tuple(batch))
         if body:

@@ -82,6 +82,54 @@ def test_extra_work_is_bounded_when_everything_is_slow(bench):
     assert b.counters["hedges_denied"] > 0
 
 
+def test_nothing_is_hedged_before_clients_who_wait_where_all_workers_are_slow(bench):
+    b = bench(late_after_ms=10, deadline_ms=10**6, limit=10_000)
+    workers = ["a", "b", "c", "d"]
+    b.live(*workers)
+    for _ in range(8):
+        b.offer()
+    held = {worker: b.poll(worker) for worker in workers}
+    for _ in range(50):
+        b.advance(50)
+        for worker in workers:
+            b.answer(held[worker])
+            b.offer()
+            held[worker] = b.poll(worker)
+        b.guard()
+    assert b.counters["hedges"] == 0
+    assert b.counters["hedges_denied"] > 0
+
+
+def test_a_straggler_that_was_overtaken_is_hedged_although_clients_wait(bench):
+    b = bench(late_after_ms=100, deadline_ms=10**6, limit=10_000)
+    late = b.offer()
+    for _ in range(5):
+        b.offer()
+    stuck = b.poll("stuck")
+    b.answer(b.poll("quick"))
+    b.advance(101)
+    assert b.counters["hedges"] == 0, "the answer in time was to a job that began no later"
+    b.answer(b.poll("quick"))
+    b.advance(51)
+    hedge = b.poll("quick")
+    assert hedge.kind() == "hedge", "asked again within half of late_after"
+    b.answer(hedge, b"cat")
+    assert late.reply == ("hedged", b"cat")
+    b.answer(stuck)
+
+
+def test_a_late_query_waits_for_no_evidence_once_no_client_waits(bench):
+    b = bench(late_after_ms=100, deadline_ms=10**6)
+    b.offer()
+    b.offer()
+    b.poll("stuck")
+    b.advance(101)
+    assert b.counters["hedges"] == 0
+    b.poll("other")
+    b.advance(51)
+    assert b.counters["hedges"] == 1
+
+
 def test_extra_work_opens_while_some_workers_are_slow(bench):
     b = bench(late_after_ms=10, deadline_ms=10**6, limit=10_000, max_extra_load=0.25)
     b.live("slow", "a", "b", "c")

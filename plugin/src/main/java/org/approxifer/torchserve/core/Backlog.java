@@ -101,6 +101,16 @@ final class Backlog {
     return waiting;
   }
 
+  /** True if a query that no worker has begun waits for one. */
+  boolean someQueryWaits() {
+    for (Task task : lanes.get(Lane.MAIN)) {
+      if (task.kind == Task.Kind.RAW && !task.dead()) {
+        return true;
+      }
+    }
+    return false;
+  }
+
   boolean isEmpty() {
     return size == 0;
   }

@@ -103,7 +103,7 @@ final class Counters {
     metrics.add(
         Metric.of(
             "approxifer_hedges_denied_total",
-            "Hedges the extra-work budget denied.",
+            "Hedges put off: the budget is spent, or all are slow and clients wait.",
             hedgesDenied));
     metrics.add(
         Metric.of(

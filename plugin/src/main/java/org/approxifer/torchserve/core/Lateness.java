@@ -22,6 +22,8 @@ final class Lateness {
   private final long[] samples = new long[WINDOW];
   private long count;
   private long cached = -1;
+  private boolean someInTime;
+  private long newestInTime;
 
   Lateness(Plan plan) {
     this.plan = plan;
@@ -32,6 +34,19 @@ final class Lateness {
     if (count % 16 == 0) {
       cached = -1;
     }
+  }
+
+  /** Notes that a job was answered in time, and when it had been handed out. */
+  void inTime(long handedNanos) {
+    if (!someInTime || handedNanos - newestInTime > 0) {
+      newestInTime = handedNanos;
+    }
+    someInTime = true;
+  }
+
+  /** True if a job that was handed out after this one has been answered in time. */
+  boolean overtaken(long handedNanos) {
+    return someInTime && newestInTime - handedNanos > 0;
   }
 
   long nanos() {

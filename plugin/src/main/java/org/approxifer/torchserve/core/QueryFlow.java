@@ -86,13 +86,22 @@ final class QueryFlow implements Flow {
         || query.outstanding.size() >= mostAtOnce()) {
       return;
     }
-    if (router.extra.tryTake()) {
+    if (!wouldDelayOthers(late) && router.extra.tryTake()) {
       router.counters.hedges++;
       router.enqueueFirst(Task.hedge(query));
     } else {
       router.counters.hedgesDenied++;
       router.after(router.lateness.nanos() / 2, () -> hedge(late));
     }
+  }
+
+  /**
+   * True if a hedge would go before queries that no worker has begun, and nothing says that the
+   * late job's worker is to blame. A straggler is overtaken by jobs that others began later; where
+   * all are slow, sending work twice only takes places from clients who wait.
+   */
+  private boolean wouldDelayOthers(Assignment late) {
+    return router.backlog.someQueryWaits() && !router.lateness.overtaken(late.handedNanos);
   }
 
   @Override

@@ -145,7 +145,11 @@ public final class Router {
           }
           long service = clock.nanos() - assignment.handedNanos;
           Ledger.Entry worker = ledger.of(assignment.worker);
-          worker.answered(service, service <= lateness.nanos());
+          boolean inTime = service <= lateness.nanos();
+          worker.answered(service, inTime);
+          if (inTime && assignment.task.kind.forClients()) {
+            lateness.inTime(assignment.handedNanos);
+          }
           counters.served(assignment.task.kind, service);
           if (!worker.slow()) {
             lateness.record(service);

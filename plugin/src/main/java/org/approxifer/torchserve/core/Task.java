@@ -20,6 +20,11 @@ final class Task {
       this.wire = wire;
     }
 
+    /** True if it runs the model for clients; how long it takes tells how fast the workers are. */
+    boolean forClients() {
+      return ofOneQuery() || this == CODED || this == PARITY;
+    }
+
     boolean ofOneQuery() {
       return this == RAW || this == HEDGE;
     }
