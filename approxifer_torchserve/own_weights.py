@@ -8,20 +8,29 @@ so that reading one runs no Python that may be in it.
 from __future__ import annotations
 
 import copy
+import hashlib
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_model, save_model
 from torch import nn
+
+from approxifer_torchserve.codes import Code
 
 
 class OwnWeightsError(ValueError):
     """A file of weights cannot be used; the message says what was expected and what came."""
 
 
-def load(path: Path, like: nn.Module | None, device: torch.device | str) -> nn.Module:
+def load(
+    path: Path,
+    like: nn.Module | None,
+    device: torch.device | str,
+    about: Mapping[str, str] | None = None,
+) -> nn.Module:
     """Read a model: TorchScript, or safetensors with the weights of a model that is at hand.
 
     Which of the two a file is, is told by what is in it and not by its name.
@@ -31,13 +40,15 @@ def load(path: Path, like: nn.Module | None, device: torch.device | str) -> nn.M
         like: The base model, whose architecture safetensors' weights are for; it is copied and left
             as it is. None if there is none: then only TorchScript can be read.
         device: Where the model shall be.
+        about: What the weights shall have been trained for, see ``describe``. Where the file says
+            something else they are refused; TorchScript, and files of others, say nothing.
 
     Returns:
         A model in eval mode whose parameters need no gradient.
 
     Raises:
-        OwnWeightsError: There is no such file, it is neither of the two, or its weights do not fit
-            ``like``.
+        OwnWeightsError: There is no such file, it is neither of the two, its weights do not fit
+            ``like``, or they were trained for another code.
 
     Example:
         >>> import tempfile
@@ -50,22 +61,66 @@ def load(path: Path, like: nn.Module | None, device: torch.device | str) -> nn.M
     """
     if not path.is_file():
         raise OwnWeightsError(f"{path}: expected a file with weights, there is none")
-    model = _script(path, device) if zipfile.is_zipfile(path) else _filled(path, like, device)
+    if zipfile.is_zipfile(path):
+        model = _script(path, device)
+    else:
+        model = _filled(path, like, device)
+        _check_purpose(path, about or {})
     for parameter in model.parameters():
         parameter.requires_grad_(False)
     return model.eval()
 
 
-def save(model: nn.Module, path: Path) -> None:
+def save(model: nn.Module, path: Path, about: Mapping[str, str] | None = None) -> None:
     """Write a model's weights as ``load`` reads them.
 
     Args:
-        model: An eager model, whose architecture whoever reads the file has; TorchScript has a
-            ``save`` of its own.
+        model: A model whose architecture is at hand where the file will be read; another one is
+            written by ``torch.jit.save``.
         path: The file, ``.safetensors`` by custom.
+        about: What they were trained for, see ``describe``.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    save_model(model, str(path))
+    save_model(model, str(path), metadata=dict(about or {}))
+
+
+def describe(code: Code, role: str) -> dict[str, str]:
+    """Say what weights of a code's own are for: with another K or S they would be of no use.
+
+    Args:
+        code: The code.
+        role: Which of its ``roles``.
+
+    Returns:
+        Texts, for ``save`` and ``load``.
+
+    Example:
+        >>> from approxifer_torchserve.codes import make_code
+        >>> describe(make_code("parm", queries=4, stragglers=1), "parity")
+        {'code': 'parm', 'queries': '4', 'stragglers': '1', 'role': 'parity'}
+    """
+    return {
+        "code": code.name,
+        "queries": str(code.queries),
+        "stragglers": str(code.stragglers),
+        "role": role,
+    }
+
+
+def digest(path: Path) -> str:
+    """Name what is in a file of weights, so that a report says which ones it measured.
+
+    Args:
+        path: The file.
+
+    Returns:
+        Its sha256 in hexadecimal.
+    """
+    with path.open("rb") as file:
+        found = hashlib.sha256()
+        while chunk := file.read(1 << 20):
+            found.update(chunk)
+    return found.hexdigest()
 
 
 def _script(path: Path, device: torch.device | str) -> nn.Module:
@@ -103,6 +158,16 @@ def _filled(path: Path, like: nn.Module | None, device: torch.device | str) -> n
             "with torch.jit.save"
         ) from error
     return model
+
+
+def _check_purpose(path: Path, about: Mapping[str, str]) -> None:
+    with safe_open(path, framework="pt") as file:
+        said = file.metadata() or {}
+    if any(said.get(key, value) != value for key, value in about.items()):
+        found = {key: said[key] for key in about if key in said}
+        raise OwnWeightsError(
+            f"{path}: expected weights that were trained for {dict(about)}, got some for {found}"
+        )
 
 
 def _first_line(error: Exception) -> str:

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
-from approxifer_torchserve.own_weights import OwnWeightsError, load, save
+from approxifer_torchserve.codes import make_code
+from approxifer_torchserve.own_weights import OwnWeightsError, describe, digest, load, save
 
 
 def net(width: int = 3) -> nn.Sequential:
@@ -91,3 +93,28 @@ def test_other_files_are_refused_with_what_was_expected(tmp_path: Path, write, l
     with pytest.raises(OwnWeightsError, match=words) as caught:
         load(path, like, "cpu")
     assert str(path) in str(caught.value)
+
+
+def test_weights_that_were_trained_for_another_code_are_refused(tmp_path: Path):
+    code = make_code("parm", queries=4, stragglers=2)
+    about, path = describe(code, "parity1"), tmp_path / "p.safetensors"
+    save(net(), path, about)
+    load(path, net(), "cpu")
+    load(path, net(), "cpu", about)
+    for other in (
+        describe(code, "parity0"),
+        describe(make_code("parm", queries=8, stragglers=2), "parity1"),
+    ):
+        with pytest.raises(OwnWeightsError, match="expected weights that were trained for"):
+            load(path, net(), "cpu", other)
+    # A file that says nothing of it is taken.
+    save(net(), path)
+    load(path, net(), "cpu", about)
+
+
+def test_a_digest_names_the_content(tmp_path: Path):
+    for name, content in (("a", b"1"), ("b", b"1"), ("c", b"2")):
+        (tmp_path / name).write_bytes(content)
+    a, b, c = (digest(tmp_path / name) for name in "abc")
+    assert a == b == hashlib.sha256(b"1").hexdigest()
+    assert a != c

@@ -125,7 +125,7 @@ def run(
         if not isinstance(made, LocatingCode):
             raise ValueError(f"code: {spec.name} takes no locator; use approxifer or pairs")
         loaded, _ = load_model(model, weights)
-        loaded = loaded.to(device)  # type: ignore[attr-defined]
+        loaded = loaded.to(device)
         inputs = load_inputs(data, Scaling(*pixels, size))
         fetched = inputs.fetch(range(min(inputs.count, limit)))
 

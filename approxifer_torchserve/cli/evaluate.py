@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,11 +12,12 @@ from rich.progress import Progress
 from approxifer_torchserve.cli.model_options import (
     MODEL,
     Mean,
+    RoleWeights,
     Size,
     Std,
-    Weights,
     numbers,
     scales,
+    split_roles,
 )
 from approxifer_torchserve.cli.output import Json, console, errors, fail, print_json
 
@@ -34,7 +36,7 @@ def run(
             rich_help_panel=MODEL,
         ),
     ],
-    weights: Weights = None,
+    weights: RoleWeights = None,
     mean: Mean = "0",
     std: Std = "1",
     size: Size = None,
@@ -93,8 +95,11 @@ def run(
       approxifer evaluate --model resnet.mar --data test.npz --queries 8 --stragglers 1,2
 
       approxifer evaluate --model net:Net --weights net.pt --data photos --size 32
+
+      approxifer evaluate --model resnet.pt --data test.npz --codes parm --weights parity=p.pt -s 1
     """
     losses, pixels = numbers(int, "--stragglers", stragglers), scales(mean, std)
+    own_file, role_files = split_roles(weights)
     _one_of("--task", task, (None, "multiclass", "binary", "regression"))
     _one_of("--domain", domain, ("logits", "probabilities", "log_probabilities"))
     _one_of("--order", order, ("arrival", "similarity", "grouped"))
@@ -102,7 +107,9 @@ def run(
         import jinja2  # noqa: F401
         import matplotlib  # noqa: F401
 
+        from approxifer_torchserve import own_weights
         from approxifer_torchserve.evaluation.data import load_data
+        from approxifer_torchserve.evaluation.forwards import check_roles
         from approxifer_torchserve.evaluation.inputs import Scaling
         from approxifer_torchserve.evaluation.models import load_model
         from approxifer_torchserve.evaluation.report import build_report, write_report
@@ -132,26 +139,42 @@ def run(
             calibration=calibration,
             batch_size=batch_size,
         )
-        loaded, identity = load_model(model, weights)
-        loaded = loaded.to(device)  # type: ignore[attr-defined]
+        check_roles([case.code for case in cases], role_files)
+        loaded, identity = load_model(model, own_file)
+        loaded = loaded.to(device)
+        others = {
+            role: own_weights.load(
+                role_files[role], loaded, device, own_weights.describe(case.code, role)
+            )
+            for case in cases
+            for role in case.code.roles
+        }
+        digests = {role: own_weights.digest(path) for role, path in role_files.items()}
         labelled = load_data(data, Scaling(*pixels, size))
 
-        def forward(inputs: Any) -> Any:
-            answers = loaded(pytree.tree_map(lambda leaf: leaf.to(device), inputs))
+        def forward(module: Any, inputs: Any) -> Any:
+            answers = module(pytree.tree_map(lambda leaf: leaf.to(device), inputs))
             return pytree.tree_map(lambda leaf: leaf.cpu(), answers)
 
         with Progress(console=errors, transient=True, disable=as_json) as progress:
             bar = progress.add_task("groups", total=groups)
             measured = measure(
-                forward,
+                partial(forward, loaded),
                 labelled,
                 settings,
-                identity=identity,
+                weights={role: partial(forward, module) for role, module in others.items()},
+                identity="\0".join([identity, *map(str, sorted(digests.items()))]),
                 folder=out,
                 progress=lambda done, of: progress.update(bar, completed=done, total=of),
             )
         report = build_report(
-            measured, model=model, data=data, seed=seed, order=order, domain=domain
+            measured,
+            model=model,
+            data=data,
+            seed=seed,
+            order=order,
+            domain=domain,
+            weights=digests,
         )
         write_report(out, report)
     except (OSError, TypeError, ValueError) as error:

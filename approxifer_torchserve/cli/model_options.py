@@ -9,6 +9,16 @@ import typer
 
 MODEL = "Model and data"
 Weights = Annotated[Path | None, typer.Option(help="For module:Class.", rich_help_panel=MODEL)]
+RoleWeights = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--weights",
+        metavar="[ROLE=]FILE",
+        help="A file for module:Class. ROLE=FILE: a code's own, such as parity=p.safetensors; "
+        "TorchScript, or safetensors for the model's architecture. May be repeated.",
+        rich_help_panel=MODEL,
+    ),
+]
 Mean = Annotated[str, typer.Option(help="Of pixels in 0..1, by commas.", rich_help_panel=MODEL)]
 Std = Annotated[str, typer.Option(help="Of pixels in 0..1, by commas.", rich_help_panel=MODEL)]
 Size = Annotated[
@@ -25,6 +35,30 @@ def numbers(kind: Any, option: str, text: str) -> list[Any]:
         raise typer.BadParameter(
             f"expected numbers separated by commas, got {text!r}", param_hint=option
         ) from error
+
+
+def split_roles(given: list[str] | None) -> tuple[Path | None, dict[str, Path]]:
+    """Read --weights.
+
+    Args:
+        given: Each ``FILE`` or ``base=FILE``, for the model itself, or ``ROLE=FILE``.
+
+    Returns:
+        The model's own file, or None; and the others by role.
+    """
+    files: dict[str, Path] = {}
+    for text in given or ():
+        role, equals, path = text.partition("=")
+        # A path may have an equals sign too; roles are plain names.
+        if not (equals and role.isidentifier()):
+            role, path = "base", text
+        if role in files or not path:
+            raise typer.BadParameter(
+                f"expected one file for each of the model and the roles, got {text!r}",
+                param_hint="--weights",
+            )
+        files[role] = Path(path)
+    return files.pop("base", None), files
 
 
 def scales(mean: str, std: str) -> tuple[tuple[float, ...], tuple[float, ...]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal
 
 import torch
@@ -30,6 +30,8 @@ class Evaluator:
 
     Args:
         cases: What to measure, all with the same K.
+        weights: What answers for codes with weights of their own, by their ``roles``: models, or
+            functions that map a batch as the model does.
         task: What predictions are; None to guess from the first batch.
         max_patterns: The most patterns of losses for each case.
         seed: Of the sampled patterns and of errors.
@@ -39,13 +41,15 @@ class Evaluator:
         ignore_index: Class index that is not scored.
 
     Raises:
-        ValueError: The cases differ in K, or the kind of errors is unknown.
+        ValueError: The cases differ in K, weights that one needs are missing, or the kind of
+            errors is unknown.
     """
 
     def __init__(
         self,
         cases: Sequence[Case],
         *,
+        weights: Mapping[str, Forward] | None = None,
         task: Task | None = None,
         max_patterns: int = MAX_PATTERNS,
         seed: int = 0,
@@ -62,7 +66,12 @@ class Evaluator:
             )
         self.error_kind, self.error_scale = error_kind, error_scale
         self.ignore_index = ignore_index
-        self.forwards = SharedForwards([case.code for case in cases])
+        self.forwards = SharedForwards([case.code for case in cases], weights)
+        if self.forwards.weights and domain != "logits":
+            raise ValueError(
+                f"domain: expected logits with codes that have weights of their own, which learnt "
+                f"to combine predictions as they are, got {domain!r}"
+            )
         self.patterns = [loss_patterns(c.code, c.lost, max_patterns, seed) for c in cases]
         self.heads: dict[str, Task] = {}
         self.metrics: list[list[DegradedScores]] = []

@@ -6,7 +6,7 @@ differ only in how they decode share every forward.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -17,6 +17,8 @@ from approxifer_torchserve.codes.pytree import PyTree
 
 Forward = Callable[[PyTree], PyTree]
 """The model on a batch: leaves ``[n, *q]`` to leaves ``[n, *p]``."""
+BASE = "base"
+"""The user's model, among the names in a code's ``models``."""
 
 
 class SharedForwards:
@@ -24,9 +26,11 @@ class SharedForwards:
 
     Args:
         codes: Codes with the same K.
+        weights: For each name in the codes' ``roles`` what answers its coded queries: a model, or
+            any function that maps a batch as the base model does.
 
     Raises:
-        ValueError: Their K differ, or one needs other weights than the model's own.
+        ValueError: Their K differ, or ``weights`` lack a name or have one that no code uses.
 
     Example:
         >>> from approxifer_torchserve.codes import make_code
@@ -37,35 +41,38 @@ class SharedForwards:
         5
     """
 
-    def __init__(self, codes: Sequence[Code]) -> None:
+    def __init__(self, codes: Sequence[Code], weights: Mapping[str, Forward] | None = None) -> None:
         self.codes = tuple(codes)
+        self.weights = dict(weights or {})
         sizes = {code.queries for code in codes}
         if len(sizes) != 1:
             raise ValueError(f"codes: expected one value of queries, got {sorted(sizes)}")
         (self.queries,) = sizes
-        # For each code, where each coded query's answer is found: 0..K-1 are the queries' own.
-        self._places: list[list[int]] = []
-        # For each code, its coded queries that no code before it has.
-        self._new: list[list[int]] = []
-        known: dict[Hashable, int] = {}
-        for code in codes:
-            if set(code.models) != {"base"}:
-                raise ValueError(
-                    f"codes: {code!r} needs the weights {sorted(set(code.models))}; only codes "
-                    "that use the model's own can be measured here"
-                )
-            places, new = [], []
-            for worker, key in enumerate(_keys(code)):
+        check_roles(self.codes, self.weights)
+        # For each role, what its weights answer: the number of each coded query's answer among
+        # them, and for each code which of its coded queries no code before it has. The base
+        # model's first K are the queries' own.
+        known: dict[str, dict[Hashable, int]] = {BASE: {}}
+        self._new: dict[str, dict[int, list[int]]] = {BASE: {}}
+        found: list[list[tuple[str, int]]] = []
+        for index, code in enumerate(codes):
+            found.append([])
+            for worker, (role, key) in enumerate(zip(code.models, _keys(code), strict=True)):
+                numbers = known.setdefault(role, {})
                 if isinstance(key, int):
-                    places.append(key)
+                    found[-1].append((role, key))
                     continue
-                if key not in known:
-                    known[key] = self.queries + len(known)
-                    new.append(worker)
-                places.append(known[key])
-            self._places.append(places)
-            self._new.append(new)
-        self.forwards_per_group = self.queries + len(known)
+                if key not in numbers:
+                    numbers[key] = len(numbers) + (self.queries if role == BASE else 0)
+                    self._new.setdefault(role, {}).setdefault(index, []).append(worker)
+                found[-1].append((role, numbers[key]))
+        before, starts = 0, {}
+        for role, numbers in known.items():
+            starts[role] = before
+            before += len(numbers) + (self.queries if role == BASE else 0)
+        self.forwards_per_group = before
+        # For each code, where each coded query's answer is found: 0..K-1 are the queries' own.
+        self._places = [[starts[role] + number for role, number in one] for one in found]
 
     def __call__(
         self, forward: Forward, queries: PyTree, batch_size: int = 512
@@ -83,17 +90,66 @@ class SharedForwards:
 
         Raises:
             TypeError: A code combines linearly and an input is not floating point.
+            ValueError: Weights of a code's own answer in another form than the model.
         """
-        parts = [queries]
-        for code, new in zip(self.codes, self._new, strict=True):
-            if new:
-                parts.append(_pick(code.encode(queries, batch_dims=1), new))
-        joined = parts[0]
-        if len(parts) > 1:
-            joined = pytree.tree_map(lambda *leaves: torch.cat(leaves, dim=1), *parts)
-        answers = _in_batches(forward, joined, batch_size)
-        picked = [_pick(answers, places) for places in self._places]
-        return pytree.tree_map(lambda t: t[:, : self.queries], answers), picked
+        needed = {index for new in self._new.values() for index in new}
+        coded = {index: self.codes[index].encode(queries, batch_dims=1) for index in needed}
+        answers: list[PyTree] = []
+        for role, new in self._new.items():
+            parts = [queries] if role == BASE else []
+            parts += [_pick(coded[index], workers) for index, workers in new.items()]
+            model = forward if role == BASE else self.weights[role]
+            answers.append(_in_batches(model, _joined(parts), batch_size))
+            _check_alike(role, answers[0], answers[-1])
+        base = pytree.tree_map(lambda t: t[:, : self.queries], answers[0])
+        every = _joined(answers)
+        return base, [_pick(every, places) for places in self._places]
+
+
+def check_roles(codes: Sequence[Code], weights: Mapping[str, object]) -> None:
+    """Check that codes have the weights of their own that they need.
+
+    Args:
+        codes: The codes.
+        weights: What was given, by name.
+
+    Raises:
+        ValueError: A name is missing, or no code uses one; the message says how to give them.
+    """
+    for code in codes:
+        missing = [role for role in code.roles if role not in weights]
+        if missing:
+            raise ValueError(
+                f"weights: expected those that {code!r} needs beside the model's own, "
+                f"{list(code.roles)}, got {sorted(weights)}; train them "
+                f"(lightning.ParityTraining) and give --weights {missing[0]}=FILE, in Python "
+                f"weights={{{missing[0]!r}: model}}"
+            )
+    used = {role for code in codes for role in code.roles}
+    unused = sorted(set(weights) - used)
+    if unused:
+        raise ValueError(
+            f"weights: expected names that the codes use, {sorted(used)}, got {unused} too; a "
+            "code's names depend on stragglers (see its roles)"
+        )
+
+
+def _joined(parts: list[PyTree]) -> PyTree:
+    if len(parts) == 1:
+        return parts[0]
+    return pytree.tree_map(lambda *leaves: torch.cat(leaves, dim=1), *parts)
+
+
+def _check_alike(role: str, base: PyTree, own: PyTree) -> None:
+    forms = [
+        (str(spec), [(tuple(leaf.shape[2:]), leaf.device) for leaf in leaves])
+        for leaves, spec in (pytree.tree_flatten(tree) for tree in (base, own))
+    ]
+    if forms[0] != forms[1]:
+        raise ValueError(
+            f"weights: expected {role!r} to answer in the form of the model's predictions, "
+            f"{forms[0][1]}, got {forms[1][1]}"
+        )
 
 
 def _pick(tree: PyTree, columns: list[int]) -> PyTree:

@@ -22,7 +22,7 @@ class ModelError(ValueError):
     """The model cannot be loaded; the message says what was expected and which option to change."""
 
 
-def load_model(source: str, weights: Path | None = None) -> tuple[Callable[[Any], Any], str]:
+def load_model(source: str, weights: Path | None = None) -> tuple[nn.Module, str]:
     """Load a model in eval mode.
 
     Args:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -106,6 +106,7 @@ def run(
     data: Data,
     settings: Settings,
     *,
+    weights: Mapping[str, Forward] | None = None,
     identity: str = "",
     folder: Path | None = None,
     progress: Callable[[int, int], None] = lambda done, of: None,
@@ -116,7 +117,8 @@ def run(
         model: The model, in eval mode, on the CPU or wherever it takes the data itself.
         data: Labelled queries.
         settings: What to measure.
-        identity: Differs where the model does.
+        weights: Models of the codes' own, by their ``roles``; like ``model``.
+        identity: Differs where the model, or another one, does.
         folder: Where to keep what was measured, so that an interrupted run goes on; None to not.
         progress: Told groups done and groups in all.
 
@@ -128,6 +130,7 @@ def run(
     """
     evaluator = Evaluator(
         settings.cases,
+        weights=weights,
         task=settings.task,
         max_patterns=settings.max_patterns,
         seed=settings.seed,

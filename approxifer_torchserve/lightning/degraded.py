@@ -11,11 +11,13 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_warn
 from lightning.pytorch.utilities.seed import isolate_rng
+from torch import nn
 from torch.utils import _pytree as pytree
 
 from approxifer_torchserve.codes.pytree import PyTree
 from approxifer_torchserve.corruption import corruption_kinds
 from approxifer_torchserve.evaluation import Domain, Evaluator, Task, make_cases
+from approxifer_torchserve.evaluation.forwards import check_roles
 from approxifer_torchserve.evaluation.grouping import Order
 from approxifer_torchserve.evaluation.report import serving_part
 from approxifer_torchserve.evaluation.showing import Measured, as_measured, draw_table
@@ -65,6 +67,8 @@ class DegradedAccuracy(Callback):
         targets: What of a batch is true, likewise.
         outputs: What of the module's output to decode, likewise; None for all.
         forward: A method of the module to call instead of the module itself.
+        weights: Models that answer for codes with weights of their own, by the codes' ``roles``:
+            ``{"parity": model}`` for ``parm``. Called like the module; moved to its device.
         task: What outputs are; None to guess: floating point targets are a regression.
         domain: What is decoded.
         order: How queries are grouped and placed.
@@ -78,7 +82,7 @@ class DegradedAccuracy(Callback):
 
     Raises:
         TypeError: An argument is of another type.
-        ValueError: An argument is out of range; the message names it.
+        ValueError: An argument is out of range, or a code lacks weights; the message names it.
 
     Example:
         >>> from lightning.pytorch import Trainer
@@ -102,6 +106,7 @@ class DegradedAccuracy(Callback):
         targets: int | Callable[[Any], Any] | str = 1,
         outputs: int | Callable[[Any], Any] | str | None = None,
         forward: str | None = None,
+        weights: Mapping[str, nn.Module] | nn.ModuleDict | None = None,
         task: Task | None = None,
         domain: Domain = "logits",
         order: Order = "arrival",
@@ -127,6 +132,8 @@ class DegradedAccuracy(Callback):
             raise ValueError(f"prefix: expected a name without '/', got {prefix!r}")
         losses = [stragglers] if isinstance(stragglers, int) else list(stragglers)
         self.cases = make_cases(codes, queries, losses, byzantine)
+        self.weights = dict(weights or {})
+        check_roles([case.code for case in self.cases], self.weights)
         self.queries, self.byzantine, self.prefix = queries, byzantine, prefix
         self.every_n_epochs, self.max_groups, self.max_cost = every_n_epochs, max_groups, max_cost
         self.inputs, self.targets, self.outputs, self.forward = inputs, targets, outputs, forward
@@ -170,6 +177,7 @@ class DegradedAccuracy(Callback):
                 "max_groups": self.max_groups,
                 "max_cost": self.max_cost,
                 "order": self.order,
+                "weights": sorted(self.weights),
             },
             "table": self.table,
             # What approxifer archive --from-checkpoint packs.
@@ -249,10 +257,13 @@ class DegradedAccuracy(Callback):
         self._collectors = None if skip else {}
         if skip:
             return
+        for module in self.weights.values():
+            module.to(trainer.strategy.root_device)
         for index in range(len(loaders)):
             key = (stage, index)
             if key not in self._evaluators:
-                self._evaluators[key] = Evaluator(self.cases, **self._options)
+                own = {role: self._answer(trainer, m) for role, m in self.weights.items()}
+                self._evaluators[key] = Evaluator(self.cases, weights=own, **self._options)
             assert self._collectors is not None
             self._collectors[index] = Collector(
                 self._evaluators[key],
@@ -290,21 +301,25 @@ class DegradedAccuracy(Callback):
     ) -> Iterator[Callable[[PyTree], PyTree]]:
         """Give the module in eval mode; its modes and all random states are put back after."""
         called = pl_module if self.forward is None else getattr(pl_module, self.forward)
-        modes = [(module, module.training) for module in pl_module.modules()]
-
-        def forward(inputs: PyTree) -> PyTree:
-            with trainer.precision_plugin.forward_context():
-                return select("outputs", called(inputs), self.outputs)
-
+        parts = (pl_module, *self.weights.values())
+        modes = [(module, module.training) for part in parts for module in part.modules()]
         with isolate_rng(), torch.no_grad():
             torch.manual_seed(self.seed)
-            pl_module.eval()
+            for part in parts:
+                part.eval()
             try:
-                yield forward
+                yield self._answer(trainer, called)
             finally:
                 # Not train(mode), which would set all children alike.
                 for module, mode in modes:
                     module.training = mode
+
+    def _answer(self, trainer: Trainer, called: Callable[[Any], Any]) -> Callable[[PyTree], PyTree]:
+        def forward(inputs: PyTree) -> PyTree:
+            with trainer.precision_plugin.forward_context():
+                return select("outputs", called(inputs), self.outputs)
+
+        return forward
 
     def _finish(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         if self._collectors is None:

@@ -58,6 +58,81 @@ def test_codes_of_different_k_or_other_weights_are_refused():
         SharedForwards([make_code("uncoded", queries=k, stragglers=0) for k in (2, 3)])
 
 
+def test_weights_of_a_code_s_own_answer_its_parities_and_nothing_else():
+    codes = [
+        make_code("approxifer", queries=4, stragglers=1),
+        make_code("parm", queries=4, stragglers=1),
+        make_code("parm", queries=4, stragglers=2),
+    ]
+    seen: dict[str, list[torch.Tensor]] = {}
+
+    def model(role: str, factor: float):
+        def forward(inputs: torch.Tensor) -> torch.Tensor:
+            seen.setdefault(role, []).append(inputs)
+            return factor * linear(inputs)
+
+        return forward
+
+    weights = {
+        role: model(role, 10.0 + i) for i, role in enumerate(("parity", "parity0", "parity1"))
+    }
+    shared = SharedForwards(codes, weights)
+    # parity and parity0 get the same sum, but their answers are their own.
+    assert shared.forwards_per_group == 5 + 1 + 2
+    base, (plain, one, two) = shared(model("base", 1.0), queries(), batch_size=7)
+    torch.testing.assert_close(base, linear(queries()))
+    torch.testing.assert_close(plain, linear(codes[0].encode(queries(), batch_dims=1)))
+    own = linear(codes[2].encode(queries(), batch_dims=1))
+    torch.testing.assert_close(one[:, :4], own[:, :4])
+    torch.testing.assert_close(two[:, :4], own[:, :4])
+    torch.testing.assert_close(one[:, 4], 10 * own[:, 4])
+    torch.testing.assert_close(two[:, 4], 11 * own[:, 4])
+    torch.testing.assert_close(two[:, 5], 12 * own[:, 5])
+    counts = {role: sum(len(inputs) for inputs in calls) for role, calls in seen.items()}
+    assert counts == {"base": 25, "parity": 5, "parity0": 5, "parity1": 5}
+
+
+@pytest.mark.parametrize(
+    ("stragglers", "given", "words"),
+    [
+        (1, (), r"expected .* \['parity'\], got \[\].*--weights parity=FILE"),
+        (2, ("parity1",), r"got \['parity1'\].*--weights parity0=FILE"),
+        (
+            2,
+            ("parity", "parity0", "parity1"),
+            r"expected names that the codes use.*\['parity'\] too",
+        ),
+    ],
+)
+def test_missing_and_unknown_weights_are_named(stragglers: int, given: tuple, words: str):
+    cases = make_cases(["parm", "uncoded"], 4, [stragglers])
+    with pytest.raises(ValueError, match=words):
+        Evaluator(cases, weights=dict.fromkeys(given, linear))
+
+
+def test_a_perfect_parity_loses_nothing_and_a_foolish_one_does():
+    cases = make_cases(["parm"], 4, [1])
+    targets = linear(queries(50)).argmax(dim=2)
+    found = {}
+    # A linear model is its own perfect parity.
+    for name, parity in (("perfect", linear), ("foolish", lambda inputs: -linear(inputs))):
+        evaluator = Evaluator(cases, weights={"parity": parity})
+        evaluator.update(linear, queries(50), targets)
+        found[name] = evaluator.compute()[0]["output"]
+    assert found["perfect"].lost_only == found["perfect"].overall == 1.0
+    assert found["foolish"].healthy == 1.0
+    assert found["foolish"].lost_only < 0.3
+
+
+def test_weights_that_answer_in_another_form_and_other_domains_are_refused():
+    cases = make_cases(["parm"], 4, [1])
+    evaluator = Evaluator(cases, weights={"parity": lambda inputs: linear(inputs)[:, :2]})
+    with pytest.raises(ValueError, match=r"expected 'parity' to answer in the form"):
+        evaluator.update(linear, queries(), linear(queries()).argmax(dim=2))
+    with pytest.raises(ValueError, match="domain: expected logits"):
+        Evaluator(cases, weights={"parity": linear}, domain="probabilities")
+
+
 def test_no_code_answers_with_the_guess():
     (case,) = make_cases(["uncoded"], 4, [1])
     evaluator = Evaluator([case])

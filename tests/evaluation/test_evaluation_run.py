@@ -11,11 +11,16 @@ import evaluation_models
 import numpy as np
 import pytest
 import torch
+import typer
+from evaluation_linear import Linear
 from evaluation_models import Small
 from PIL import Image
 from typer.testing import CliRunner
 
+from approxifer_torchserve import own_weights
 from approxifer_torchserve.cli.main import app
+from approxifer_torchserve.cli.model_options import split_roles
+from approxifer_torchserve.codes import make_code
 from approxifer_torchserve.evaluation import make_cases
 from approxifer_torchserve.evaluation.data import load_data
 from approxifer_torchserve.evaluation.inputs import DataError, Scaling
@@ -277,6 +282,54 @@ def test_the_command_writes_a_report_that_serving_reads(tmp_path: Path, npz: Pat
     assert shown.exit_code == 0
     assert "take" in shown.stdout
     assert "no code" in shown.stdout
+
+
+def parity_files(folder: Path) -> dict[str, str]:
+    """Weights for parm with K=4, S=1: perfect ones, the same as TorchScript, and for another K."""
+    about = own_weights.describe(make_code("parm", queries=4, stragglers=1), "parity")
+    own_weights.save(Linear(), folder / "p.safetensors", about)
+    own_weights.save(Linear(), folder / "other.safetensors", {**about, "queries": "8"})
+    torch.jit.script(Linear()).save(str(folder / "p.pt"))
+    return {name: str(folder / name) for name in ("p.safetensors", "p.pt", "other.safetensors")}
+
+
+def test_the_command_measures_a_code_with_weights_of_its_own(tmp_path: Path, npz: Path):
+    files = parity_files(tmp_path)
+    words = [
+        "evaluate", "--model", "evaluation_linear:Linear", "--data", str(npz), "--codes",
+        "parm,uncoded", "-k", "4", "-s", "1", "--groups", "10", "--out", str(tmp_path), "--json",
+    ]  # fmt: skip
+    found = []
+    for name in ("p.safetensors", "p.pt"):
+        done = CliRunner().invoke(app, [*words, "--weights", f"parity={files[name]}"])
+        assert done.exit_code == 0, done.output
+        report = json.loads(done.stdout)
+        assert report["weights"] == {"parity": own_weights.digest(Path(files[name]))}
+        key = code_key(CodeConfig(name="parm", queries=4))
+        assert report["codes"][key]["A_d"] == report["base_accuracy"]
+        found.append(report["measured"]["cases"])
+    assert found[0] == found[1]
+    for given, text in (
+        ([], "--weights parity=FILE"),
+        (["--weights", "parity=nowhere.pt"], "nowhere.pt: expected a file with weights"),
+        (["--weights", f"parity={files['other.safetensors']}"], "'queries': '8'"),
+        (["--weights", f"parity={npz}"], "expected TorchScript or safetensors"),
+        (["--weights", "parity=a", "--weights", "student=b"], "got ['student'] too"),
+    ):
+        done = CliRunner().invoke(app, [*words, *given])
+        assert done.exit_code == 1
+        assert text in " ".join(done.output.replace("│", " ").split()), done.output
+
+
+def test_the_model_s_weights_and_a_role_s_are_told_apart(tmp_path: Path, npz: Path, weights: Path):
+    own, roles = split_roles([str(weights), "parity=a=b.pt"])
+    assert (own, roles) == (weights, {"parity": Path("a=b.pt")})
+    assert split_roles(["./a=b.pt"]) == (Path("a=b.pt"), {})
+    assert split_roles(["base=a.pt"]) == (Path("a.pt"), {})
+    assert split_roles(None) == (None, {})
+    for given in (["a.pt", "b.pt"], ["parity=a", "parity=b"], ["parity="]):
+        with pytest.raises(typer.BadParameter, match="expected one file for each"):
+            split_roles(given)
 
 
 @pytest.mark.parametrize(
