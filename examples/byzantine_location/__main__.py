@@ -30,12 +30,7 @@ from approxifer_torchserve.codes.locator_file import load_locator, save_locator
 from approxifer_torchserve.codes.locator_residual import ResidualLocator
 
 from .measure import FAULTS, Trial, measure
-from .sets import (
-    CALIBRATION,
-    SETS,
-    Set,
-    load_set,
-)
+from .sets import HALVES, SETS, Set, load_set, split
 from .table import tables
 from .unseen import column
 
@@ -58,6 +53,13 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--models", type=Path, required=True, help="folder of the .ts.pt models")
     parser.add_argument("--out", type=Path, default=Path("build/byzantine_location"))
     parser.add_argument("--sets", nargs="+", choices=sorted(SETS), default=sorted(SETS))
+    parser.add_argument(
+        "--measure-on",
+        choices=HALVES,
+        default="second",
+        help="half of the test images that measures; the other one calibrates. Compare variants "
+        "on the second (default) and measure what was chosen once on the first",
+    )
     parser.add_argument(
         "--shapes", nargs="+", default=["8,1", "8,2", "8,3", "4,1", "12,1"], help="K,E each"
     )
@@ -109,7 +111,8 @@ class Bench:
         groups = self.options.groups if family == "pairs" else self.options.classic_groups
         return (
             f"{self.name}-K{self.queries}-E{self.byzantine}-{family}{share}"
-            f"-g{groups}-t{self.options.trial_groups}-s{self.options.seed}"
+            f"-g{groups}-t{self.options.trial_groups}-on-{self.options.measure_on}"
+            f"-s{self.options.seed}"
         )
 
     def answers(self, family: str, load: Callable[[], Set]) -> dict[str, Tensor]:
@@ -123,23 +126,23 @@ class Bench:
             trials = self.options.trial_groups // 2
         else:
             trials = self.options.trial_groups
-        fit = CALIBRATION * 3 // 4
+        rows = split(len(found.images), self.options.measure_on)
         generator = torch.Generator().manual_seed(self.options.seed)
         result: dict[str, Tensor] = {}
-        for part, low, high, count in (
-            ("fit", 0, fit, groups * 3 // 4),
-            ("held_out", fit, CALIBRATION, groups - groups * 3 // 4),
-            ("trial", CALIBRATION, len(found.images), trials),
+        for part, count in (
+            ("fit", groups * 3 // 4),
+            ("held_out", groups - groups * 3 // 4),
+            ("trial", trials),
         ):
             result[part], members = clean_answers(
                 code,
                 found.model,
-                found.images[low:high],
+                found.images[rows[part].start : rows[part].stop],
                 count,
                 generator=generator,
                 progress=self.bar(f"{self.label(family)}: {part}"),
             )
-        result["labels"] = found.labels[CALIBRATION:][members]
+        result["labels"] = found.labels[rows["trial"].start + members]
         path.parent.mkdir(parents=True, exist_ok=True)
         save_file(result, path)
         return result
@@ -206,6 +209,7 @@ class Bench:
             "queries": self.queries,
             "byzantine": self.byzantine,
             "num_workers": code.num_workers,
+            "measured_on": self.options.measure_on,
             "method": method,
             "code": family,
             "title": METHODS[method][1],

@@ -12,8 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-CALIBRATION = 5000
-"""Test images that calibrate, without their labels; the others measure."""
+HALF = 5000
+"""Test images in the first half; the rest is the second."""
+HALVES = ("first", "second")
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,24 @@ class Set:
     images: Tensor
     labels: Tensor
     model: Any
+
+
+def split(images: int, measure_on: str) -> dict[str, range]:
+    """Say which images are for what: one half calibrates, without labels, the other measures.
+
+    Args:
+        images: How many there are, more than ``HALF``.
+        measure_on: The half that measures, one of ``HALVES``.
+
+    Returns:
+        Rows of ``fit`` (three quarters of the calibrating half), ``held_out`` (thresholds; the rest
+        of it) and ``trial`` (the measuring half).
+    """
+    halves = dict(zip(HALVES, (range(HALF), range(HALF, images)), strict=True))
+    trial = halves.pop(measure_on)
+    (calibration,) = halves.values()
+    fit = len(calibration) * 3 // 4
+    return {"fit": calibration[:fit], "held_out": calibration[fit:], "trial": trial}
 
 
 def _mnist(folder: Path) -> tuple[Tensor, Tensor]:

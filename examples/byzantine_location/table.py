@@ -30,7 +30,10 @@ def tables(cells: Sequence[Cell]) -> str:
     for (queries, byzantine), some in shapes.items():
         sets = " / ".join(_unique(cell["set"] for cell in some))
         workers = some[0]["num_workers"]
-        parts.append(f"### K={queries}, E={byzantine}, {workers} workers ({sets})\n")
+        parts.append(
+            f"### K={queries}, E={byzantine}, {workers} workers ({sets}), "
+            f"measured on the {some[0]['measured_on']} half\n"
+        )
         for figure, explanation in FIGURES.items():
             parts.append(f"{explanation}:\n\n{_table(figure, some)}")
     last = [cell for cell in cells if cell["method"] == cells[-1]["method"]]

@@ -12,6 +12,7 @@ from approxifer_torchserve.codes import Pairs
 from approxifer_torchserve.codes.locator_training import LIES
 from examples.byzantine_location import __main__ as command
 from examples.byzantine_location.measure import FAULTS, Trial, accuracy, measure, place_liars
+from examples.byzantine_location.sets import HALF, HALVES, Set, split
 from examples.byzantine_location.table import tables
 from examples.byzantine_location.unseen import LEFT_OUT, column
 
@@ -75,6 +76,43 @@ def test_each_row_of_kinds_unseen_is_of_a_locator_without_that_kind():
         assert {FAULTS[row][0] for row in rows} & trained <= set(kinds) < trained
 
 
+def test_one_half_calibrates_and_the_other_measures():
+    rows = {
+        half: {part: set(some) for part, some in split(2 * HALF, half).items()} for half in HALVES
+    }
+    for parts in rows.values():
+        assert [len(parts[part]) for part in ("fit", "held_out", "trial")] == [3750, 1250, 5000]
+        assert set.union(*parts.values()) == set(range(2 * HALF))
+    first, second = (rows[half] for half in HALVES)
+    assert first["trial"] == second["fit"] | second["held_out"] == set(range(HALF))
+    assert second["trial"] == first["fit"] | first["held_out"]
+
+
+def test_each_part_is_of_its_own_images_and_their_labels(tmp_path):
+    total = 2 * HALF
+    # An image is its number, which the model says back: so an answer tells whose it is.
+    images = torch.arange(total, dtype=torch.float32)[:, None]
+    found = Set(images, torch.arange(total), lambda image: image)
+    answers = {}
+    for half in HALVES:
+        options = command.parse(
+            [
+                *("--data", ".", "--models", ".", "--out", str(tmp_path), "--measure-on", half),
+                *("--groups", "40", "--classic-groups", "40", "--trial-groups", "20"),
+            ]
+        )
+        bench = command.Bench(options, "mnist", 2, 1, lambda title: lambda done, total: None)
+        said = answers[half] = bench.answers("pairs", lambda: found)
+        for part, some in split(total, half).items():
+            own = said[part][:, :2]
+            assert len(own)
+            assert some.start <= own.min() <= own.max() < some.stop
+        assert torch.equal(said["trial"][:, :2, 0].long(), said["labels"])
+    assert not set(answers["first"]["labels"].flatten().tolist()) & set(
+        answers["second"]["labels"].flatten().tolist()
+    )
+
+
 def test_the_command_is_resumable(tmp_path, capsys):
     random = np.random.default_rng(0)
     labels = random.integers(0, 10, 10_000)
@@ -98,7 +136,7 @@ def test_the_command_is_resumable(tmp_path, capsys):
     report = json.loads((out / "report.json").read_text())
     assert [cell["method"] for cell in report["cells"]] == methods
     text = (out / "tables.md").read_text()
-    assert "### K=2, E=1, 6 workers (mnist)" in text
+    assert "### K=2, E=1, 6 workers (mnist), measured on the second half" in text
     assert tables(report["cells"]) == text
     # The second run reads everything: without data it ends as before.
     (tmp_path / "mnist_test.npz").unlink()
