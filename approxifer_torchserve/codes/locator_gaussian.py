@@ -8,6 +8,7 @@ is the score. One inverse serves all i and, with a part of S, every pattern of m
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
@@ -17,6 +18,7 @@ from torch import Tensor
 
 from approxifer_torchserve.codes.linear import LinearCode
 from approxifer_torchserve.codes.locator import Locator, by_pattern
+from approxifer_torchserve.codes.locator_gross import FACTOR, distance, gross, with_gross
 from approxifer_torchserve.codes.locator_traits import squash
 
 COMPONENTS = 24
@@ -35,12 +37,14 @@ class GaussianLocator(Locator):
         project: float64 ``[N+1, features, components]``, whitens each worker's own answer.
         covariance: float64 ``[(N+1) components, (N+1) components]``.
         thresholds: In log error.
+        limit: Answers farther from the mean than this are gross.
     """
 
     mean: Tensor
     project: Tensor
     covariance: Tensor
     thresholds: tuple[float, ...]
+    limit: float = math.inf
 
     kind: ClassVar[str] = "gaussian"
 
@@ -58,6 +62,7 @@ class GaussianLocator(Locator):
         groups, workers, features = values.shape
         mean = values.mean(dim=0)
         moved = values - mean
+        limit = FACTOR * distance(moved).max().item()
         size = min(features, COMPONENTS)
         scale = moved.square().mean(dim=0).sqrt().mean().clamp_min(1e-12)
         # When components must be left out, no head may be lost for being small.
@@ -81,7 +86,7 @@ class GaussianLocator(Locator):
         shrink = SHRINKAGE + workers * size / (10 * groups)
         covariance = covariance / (1 + shrink)
         covariance.diagonal().add_(shrink / (1 + shrink))
-        return cls(mean, project, covariance, (float("inf"),))
+        return cls(mean, project, covariance, (math.inf,), limit)
 
     def scores(self, answers: Tensor, available: Tensor) -> Tensor:
         """Compute each answer's whitened error given the others.
@@ -93,14 +98,17 @@ class GaussianLocator(Locator):
         Returns:
             float64 ``[batch, N+1]``: log root mean square error. Were one answer wrong by any
             amount and all else Gaussian, this is its likelihood ratio, so the highest is right.
+            Gross answers are above all others, and those are scored without them.
         """
         workers, size = self.mean.shape[0], self.project.shape[2]
         # Squashed, so that an element that almost never varies cannot convict by varying once.
         moved = answers.double() - self.mean
+        distances = distance(moved)
+        wild = gross(distances, available, self.limit)
         whitened = squash(torch.einsum("gwf,wfc->gwc", moved, self.project))
         blocks = self.covariance.reshape(workers, size, workers, size)
         scores = torch.full(available.shape, -torch.inf, dtype=torch.float64)
-        for came, rows in by_pattern(available):
+        for came, rows in by_pattern(available & ~wild):
             part = blocks[came][:, :, came].reshape(len(came) * size, len(came) * size)
             precision = torch.linalg.inv(part)
             pulled = (whitened[rows][:, came].flatten(1) @ precision).unflatten(1, (-1, size))
@@ -108,7 +116,15 @@ class GaussianLocator(Locator):
             own = own[torch.arange(len(came)), :, torch.arange(len(came))]
             error = torch.einsum("gwc,wcd,gwd->gw", pulled, torch.linalg.inv(own), pulled)
             scores[torch.tensor(rows)[:, None], came] = (error / size).clamp_min(1e-12).log() / 2
-        return scores
+        return with_gross(scores, distances, wild)
+
+    def settings(self) -> dict[str, object]:
+        """Say what makes this locator.
+
+        Returns:
+            Thresholds and limit.
+        """
+        return {**super().settings(), "limit": self.limit}
 
     def tensors(self) -> dict[str, Tensor]:
         """Say what was fitted.
@@ -135,9 +151,11 @@ class GaussianLocator(Locator):
         Returns:
             The locator.
         """
-        thresholds = settings["thresholds"]
+        # Locators fitted before there was a limit have none.
+        thresholds, limit = settings["thresholds"], settings.get("limit", math.inf)
         assert isinstance(thresholds, list)
-        return cls(**tensors, thresholds=tuple(thresholds))
+        assert isinstance(limit, float)
+        return cls(**tensors, thresholds=tuple(thresholds), limit=limit)
 
     def fits(self, code: LinearCode) -> str | None:
         """Tell whether the locator has the code's number of workers.

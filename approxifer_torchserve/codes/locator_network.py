@@ -11,6 +11,7 @@ that lies, and how likely none is. It is trained on the answers of clean groups 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
@@ -20,6 +21,7 @@ from torch import Tensor, nn
 
 from approxifer_torchserve.codes.linear import LinearCode
 from approxifer_torchserve.codes.locator import Locator
+from approxifer_torchserve.codes.locator_gross import distance, gross, with_gross
 from approxifer_torchserve.codes.locator_relations import Relations
 from approxifer_torchserve.codes.locator_traits import LARGEST, Traits
 from approxifer_torchserve.codes.pairs import Pairs
@@ -134,6 +136,7 @@ class NetworkLocator(Locator):
         relations: Of a mixture's answer and its two queries'.
         network: The network, in eval mode.
         thresholds: In log odds of "this worker" against "none".
+        limit: Answers farther from the mean than this are gross.
     """
 
     code: Shape
@@ -142,6 +145,7 @@ class NetworkLocator(Locator):
     relations: Relations
     network: PairNetwork
     thresholds: tuple[float, ...]
+    limit: float = math.inf
 
     kind: ClassVar[str] = "network"
 
@@ -178,6 +182,19 @@ class NetworkLocator(Locator):
         whitened = torch.stack([own[:, first], own[:, second], mixed], dim=2)
         return self.relations(whitened)
 
+    def distances(self, answers: Tensor) -> Tensor:
+        """Compute how far answers are from the mean of their kind.
+
+        Args:
+            answers: ``[batch, N+1, features]``.
+
+        Returns:
+            ``[batch, N+1]``.
+        """
+        k = self.code.queries
+        own, mixed = answers[:, :k] - self.own.mean, answers[:, k:] - self.mixed.mean
+        return torch.cat([distance(own), distance(mixed)], dim=1)
+
     def scores(self, answers: Tensor, available: Tensor) -> Tensor:
         """Compute log odds of "this worker lies" against "none does".
 
@@ -186,28 +203,32 @@ class NetworkLocator(Locator):
             available: bool ``[batch, N+1]``.
 
         Returns:
-            float32 ``[batch, N+1]``.
+            float32 ``[batch, N+1]``. Gross answers are above all others, and those are scored
+            without them.
         """
         scores = []
         for values, came in zip(
             torch.split(answers, BATCH), torch.split(available, BATCH), strict=True
         ):
             values = values.float().clamp(-LARGEST, LARGEST)
-            k = self.code.queries
+            k, distances = self.code.queries, self.distances(values)
+            wild = gross(distances, came, self.limit)
+            came = came & ~wild
             traits = self.own(values[:, :k]), self.mixed(values[:, k:])
             near = self.near(values, came)
             logits = self.network(*traits, self.related(values), near, came)
-            scores.append(logits[:, :-1] - logits[:, -1:])
+            scores.append(with_gross(logits[:, :-1] - logits[:, -1:], distances, wild))
         return torch.cat(scores)
 
     def settings(self) -> dict[str, object]:
         """Say what makes this locator.
 
         Returns:
-            The code's shape, the network's width and the thresholds.
+            The code's shape, the network's width, the thresholds and the limit.
         """
         shape = {**self.code._asdict(), "edges": [list(edge) for edge in self.code.edges]}
-        return {**super().settings(), "code": shape, "width": self.network.width}
+        own = {"code": shape, "width": self.network.width, "limit": self.limit}
+        return {**super().settings(), **own}
 
     def tensors(self) -> dict[str, Tensor]:
         """Say what was fitted.
@@ -241,6 +262,9 @@ class NetworkLocator(Locator):
         assert isinstance(shape, dict)
         assert isinstance(width, int)
         assert isinstance(thresholds, list)
+        # Locators fitted before there was a limit have none.
+        limit = settings.get("limit", math.inf)
+        assert isinstance(limit, float)
         code = Shape(**{**shape, "edges": tuple((a, b) for a, b in shape["edges"])})
         parts: dict[str, dict[str, Tensor]] = {
             name: {} for name in ("own", "mixed", "relations", "network")
@@ -253,7 +277,7 @@ class NetworkLocator(Locator):
         network = PairNetwork(own.width, relations.width, code.queries, code.edges, width)
         network.load_state_dict(parts["network"])
         network = network.eval().requires_grad_(False)
-        return cls(code, own, mixed, relations, network, tuple(thresholds))
+        return cls(code, own, mixed, relations, network, tuple(thresholds), limit)
 
     def fits(self, code: LinearCode) -> str | None:
         """Tell whether the locator is for this ``pairs`` code.

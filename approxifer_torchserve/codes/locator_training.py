@@ -7,10 +7,12 @@ missing. The loss is the logarithm of the probability given to all who lie, or t
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
+from approxifer_torchserve.codes.locator_gross import FACTOR
 from approxifer_torchserve.codes.locator_network import NetworkLocator, PairNetwork, Shape
 from approxifer_torchserve.codes.locator_relations import Relations
 from approxifer_torchserve.codes.locator_traits import LARGEST, Traits
@@ -158,7 +160,7 @@ def train_network(
             if progress is not None:
                 progress(step + 1, steps)
         network.eval().requires_grad_(False)
-    return locator
+    return replace(locator, limit=FACTOR * locator.distances(answers).max().item())
 
 
 def _how_many(byzantine: int, generator: torch.Generator) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from functools import lru_cache
 
 import pytest
@@ -18,6 +19,7 @@ from approxifer_torchserve.codes import (
     save_locator,
 )
 from approxifer_torchserve.codes.calibrate import clean_answers, clean_thresholds, fit_locator
+from approxifer_torchserve.codes.locator_gross import gross, with_gross
 from approxifer_torchserve.corruption import corrupt
 
 GROUPS = 300
@@ -127,6 +129,27 @@ def test_two_liars_are_removed_one_at_a_time():
     assert (wrong == one).all(dim=1).double().mean() > 0.95
 
 
+@pytest.mark.parametrize("name", ["pairs", "approxifer"])
+def test_gross_liars_do_not_hide_each_other(name: str):
+    code = calibrated(name, 2)
+    for kind in ("huge", "exponent_gross"):
+        assert located(code, kind) == 1.0, kind
+    assert located(code.with_locator(dataclasses.replace(code.locator, limit=math.inf)), "huge") < 1
+
+
+def test_what_is_gross_is_told_without_the_others():
+    came = torch.tensor([True, True, True, True, False]).expand(4, 5)
+    distances = torch.tensor(
+        [[1.0, 7, 1, 1, 99], [1, 2, 1, 1, 99], [7, 8, 1, 1, 99], [7, 8, 9, 10, 99]]
+    )
+    wild = gross(distances, came, limit=3.0)
+    # In the last two, as many are odd as are not: the queries are, not the workers.
+    assert wild.nonzero().tolist() == [[0, 1]]
+    scores = with_gross(torch.full((4, 5), 5.0), distances, wild)
+    assert scores[0].argmax() == 1
+    assert (scores[1:] == 5).all()
+
+
 def test_accuracy_comes_back():
     code = calibrated("pairs")
     answers, labels = trial(code)
@@ -224,6 +247,15 @@ def test_a_locator_is_a_value_and_a_file(name: str, tmp_path):
     assert torch.equal(
         again.locate(lies, everything, batch_dims=1), code.locate(lies, everything, batch_dims=1)
     )
+
+
+@pytest.mark.parametrize("name", ["pairs", "approxifer"])
+def test_a_file_from_before_there_was_a_limit_is_read(name: str):
+    locator = calibrated(name).locator
+    settings = locator.settings()
+    assert 0 < settings.pop("limit") < math.inf
+    read = type(locator).restore(settings, locator.tensors())
+    assert read == dataclasses.replace(locator, limit=math.inf)
 
 
 def test_uncalibrated_locators_are_files_too(tmp_path):
