@@ -17,6 +17,7 @@ def live(store, tmp_path_factory):
     environment = {
         "APPROXIFER_FAULTS": str(faults),
         "APPROXIFER_PING": "ready",
+        "TS_OPEN_INFERENCE_PROTOCOL": "oip",  # ModelInfer over gRPC
         "APPROXIFER_FAKE_GPUS": "4",  # no CUDA here: workers are told a GPU, compute on the CPU
     }
     options = ServerOptions(environment=environment)

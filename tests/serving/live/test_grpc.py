@@ -8,7 +8,8 @@ import time
 
 import grpc
 import pytest
-from live_server import png, same
+from kserve_grpc import ModelInfer
+from live_server import png, same, v2
 
 from approxifer_torchserve.serving.grpc_client import GrpcPredictions
 
@@ -47,20 +48,47 @@ def test_options_that_make_no_sense_are_no_options(live, deadline):
     assert same(json.loads(live.grpc.predict("tiny", inputs)), 2)
 
 
-def test_a_client_that_hangs_up_frees_its_place_and_its_work(live, slow):
+def test_kserve_model_infer(live):
+    rest = live.http.post("/v2/models/tiny/infer", json=v2(4)).json()
+    with ModelInfer(live) as infer:
+        reply = infer("tiny", png(4))
+    assert (reply.id, reply.model_name) == ("42", "tiny")
+    assert len(reply.outputs) == len(rest["outputs"]) == 1
+    assert reply.outputs[0].datatype == rest["outputs"][0]["datatype"]
+
+
+def test_kserve_model_infer_is_refused_with_a_reason(live):
+    with ModelInfer(live) as infer, pytest.raises(grpc.RpcError) as error:
+        infer("tiny", b"not an image")
+    assert error.value.code() == grpc.StatusCode.INVALID_ARGUMENT, error.value
+    live.quiet("tiny")
+
+
+def hangs_up(live, call):
+    """Six calls that end after a tenth of a second, on three workers that take a second each."""
     before = live.state("tiny")["counters"]
-    slow("tiny", 1.0)
-    token = live.server.token("inference")
-    with GrpcPredictions(live.server.grpc, token, timeout=0.1) as hurried:
-        for number in range(6):
-            with pytest.raises(grpc.RpcError) as error:
-                hurried.predict("tiny", png(number))
-            # Either end may see the deadline first; the server then resets the stream.
-            ended = (grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED)
-            assert error.value.code() in ended
+    for number in range(6):
+        with pytest.raises(grpc.RpcError) as error:
+            call(png(number))
+        # Either end may see the deadline first; the server then resets the stream.
+        ended = (grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED)
+        assert error.value.code() in ended
     end = time.monotonic() + 5
     while live.state("tiny")["in_flight"] > 0 and time.monotonic() < end:
         time.sleep(0.02)
     counters = live.quiet("tiny")["counters"]
     assert counters["client_gone"] - before["client_gone"] >= 4
     assert counters["jobs"]["raw"] - before["jobs"]["raw"] <= 4
+
+
+def test_a_client_that_hangs_up_frees_its_place_and_its_work(live, slow):
+    slow("tiny", 1.0)
+    token = live.server.token("inference")
+    with GrpcPredictions(live.server.grpc, token, timeout=0.1) as hurried:
+        hangs_up(live, lambda content: hurried.predict("tiny", content))
+
+
+def test_a_kserve_client_that_hangs_up_does_too(live, slow):
+    slow("tiny", 1.0)
+    with ModelInfer(live, timeout=0.1) as hurried:
+        hangs_up(live, lambda content: hurried("tiny", content))

@@ -31,6 +31,15 @@ final class JobClient implements Client {
     if (job instanceof GRPCJob) {
       optionsToHeaders(job.getPayload());
     }
+    if (infer()) {
+      // As TorchServe marks what comes by a KServe URL: without it no envelope is looked for.
+      job.getPayload().getHeaders().put("explain", "False");
+    }
+  }
+
+  /** True for KServe's ModelInfer over gRPC. */
+  private boolean infer() {
+    return job.getCmd() == WorkerCommands.OIPPREDICT;
   }
 
   /** A gRPC call's metadata never gets here: its options are inputs with the headers' names. */
@@ -93,6 +102,9 @@ final class JobClient implements Client {
   @Override
   public boolean gone() {
     try {
+      if (job instanceof GRPCJob call && infer()) {
+        return Internals.inferCancelled(call);
+      }
       // GRPCJob.isOpen() says whether the call was cancelled.
       return job instanceof GRPCJob ? job.isOpen() : !job.isOpen();
     } catch (NullPointerException | ClassCastException e) {
@@ -122,7 +134,15 @@ final class JobClient implements Client {
     }
     Map<String, String> headers = new HashMap<>(answer.headers());
     headers.put(OUTCOME, outcome.toString());
-    job.response(answer.body(), answer.contentType(), answer.status(), answer.phrase(), headers);
+    try {
+      job.response(answer.body(), answer.contentType(), answer.status(), answer.phrase(), headers);
+    } catch (RuntimeException e) {
+      if (!infer()) {
+        throw e;
+      }
+      // GRPCJob takes the answer apart before it sends anything.
+      job.sendError(500, "the model's answer is not one of KServe v2 that fits gRPC: " + e);
+    }
   }
 
   @Override
