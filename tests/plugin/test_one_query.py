@@ -108,7 +108,7 @@ def test_a_straggler_that_was_overtaken_is_hedged_although_clients_wait(bench):
     stuck = b.poll("stuck")
     b.answer(b.poll("quick"))
     b.advance(101)
-    assert b.counters["hedges"] == 0, "the answer in time was to a job that began no later"
+    assert b.counters["hedges"] == 0, "the answer was to a job that began no later"
     b.answer(b.poll("quick"))
     b.advance(51)
     hedge = b.poll("quick")
@@ -116,6 +116,26 @@ def test_a_straggler_that_was_overtaken_is_hedged_although_clients_wait(bench):
     b.answer(hedge, b"cat")
     assert late.reply == ("hedged", b"cat")
     b.answer(stuck)
+
+
+def test_where_all_are_slow_and_one_is_stuck_its_query_is_hedged_all_the_same(bench):
+    b = bench(late_after_ms=10, deadline_ms=10**6, limit=10_000)
+    late = b.offer()
+    b.poll("stuck")
+    b.advance(1)
+    for age in (1, 51):
+        assert b.counters["hedges"] == 0, f"{age} ms are no more than the others take"
+        for _ in range(4):
+            b.offer()
+        slow = [b.poll(worker) for worker in ("a", "b")]
+        b.advance(50)
+        for job in slow:
+            b.answer(job)
+    b.advance(5)
+    hedge = b.poll("a")
+    assert hedge.kind() == "hedge", "twice as old as the others become"
+    b.answer(hedge, b"cat")
+    assert late.reply == ("hedged", b"cat")
 
 
 def test_a_late_query_waits_for_no_evidence_once_no_client_waits(bench):

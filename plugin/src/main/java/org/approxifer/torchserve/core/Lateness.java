@@ -22,8 +22,9 @@ final class Lateness {
   private final long[] samples = new long[WINDOW];
   private long count;
   private long cached = -1;
-  private boolean someInTime;
-  private long newestInTime;
+  private boolean someAnswered;
+  private long newestHanded;
+  private long newestService;
 
   Lateness(Plan plan) {
     this.plan = plan;
@@ -36,17 +37,18 @@ final class Lateness {
     }
   }
 
-  /** Notes that a job was answered in time, and when it had been handed out. */
-  void inTime(long handedNanos) {
-    if (!someInTime || handedNanos - newestInTime > 0) {
-      newestInTime = handedNanos;
+  /** Notes how long the answered job took that was handed out last. */
+  void answered(long handedNanos, long serviceNanos) {
+    if (!someAnswered || handedNanos - newestHanded > 0) {
+      newestHanded = handedNanos;
+      newestService = serviceNanos;
     }
-    someInTime = true;
+    someAnswered = true;
   }
 
-  /** True if a job that was handed out after this one has been answered in time. */
-  boolean overtaken(long handedNanos) {
-    return someInTime && newestInTime - handedNanos > 0;
+  /** True if a job that was handed out after this one needed no half of the time it has had. */
+  boolean overtaken(long handedNanos, long now) {
+    return someAnswered && newestHanded - handedNanos > 0 && 2 * newestService <= now - handedNanos;
   }
 
   long nanos() {

@@ -97,11 +97,12 @@ final class QueryFlow implements Flow {
 
   /**
    * True if a hedge would go before queries that no worker has begun, and nothing says that the
-   * late job's worker is to blame. A straggler is overtaken by jobs that others began later; where
-   * all are slow, sending work twice only takes places from clients who wait.
+   * late job's worker is to blame. A straggler is overtaken by a job that was begun later and took
+   * half as long; where all are slow, sending work twice only takes places from clients who wait.
    */
   private boolean wouldDelayOthers(Assignment late) {
-    return router.backlog.someQueryWaits() && !router.lateness.overtaken(late.handedNanos);
+    return router.backlog.someQueryWaits()
+        && !router.lateness.overtaken(late.handedNanos, router.clock.nanos());
   }
 
   @Override

@@ -145,10 +145,9 @@ public final class Router {
           }
           long service = clock.nanos() - assignment.handedNanos;
           Ledger.Entry worker = ledger.of(assignment.worker);
-          boolean inTime = service <= lateness.nanos();
-          worker.answered(service, inTime);
-          if (inTime && assignment.task.kind.forClients()) {
-            lateness.inTime(assignment.handedNanos);
+          worker.answered(service, service <= lateness.nanos());
+          if (assignment.task.kind.forClients()) {
+            lateness.answered(assignment.handedNanos, service);
           }
           counters.served(assignment.task.kind, service);
           if (!worker.slow()) {
