@@ -235,6 +235,21 @@ def test_a_late_encode_or_decode_job_is_sent_to_another_worker(bench, stage):
         assert [client.reply[0] for client in clients] == ["reconstructed"] * 3
 
 
+def test_encode_jobs_sent_again_stay_within_the_budget_when_everything_is_slow(bench):
+    b = coded(bench, late_after_ms=10, deadline_ms=10**6, limit=10_000)
+    for group in range(40):
+        for _ in range(3):
+            b.offer()
+        assert b.poll(str(9000 + group)).kind() == "encode"
+    b.advance(50)
+    again = 0
+    while (job := b.poll(f"spare{again}")) is not None:
+        assert job.kind() == "encode"
+        again += 1
+    assert 10 <= again <= 10 + 0.01 * 120
+    assert b.counters["hedges_denied"] > 0
+
+
 def test_a_failed_decode_sends_the_members_alone(bench):
     b = coded(bench)
     clients, jobs = encoded(b)

@@ -306,11 +306,28 @@ final class GroupFlow implements Flow {
       if (!task.dead() && plan.idempotent && router.extra.tryTake()) {
         router.enqueueFirst(queries.again(assignment));
       }
-    } else if (!task.group.settled() && !task.group.broken && plan.idempotent) {
-      // All clients of the group wait for this one job: it is hedged like a raw one.
-      if (++task.group.resends <= MOST_RESENDS) {
-        router.enqueueFirst(queries.again(assignment));
-      }
+    } else {
+      resend(assignment);
+    }
+  }
+
+  /** All clients of a group wait for its encode or decode job: it is hedged like a raw one. */
+  private void resend(Assignment late) {
+    Group group = late.task.group;
+    if (late.done
+        || late.task.dead()
+        || late.task.kind == Task.Kind.ENCODE && !group.coded.isEmpty()
+        || group.broken
+        || !plan.idempotent
+        || group.resends >= MOST_RESENDS) {
+      return;
+    }
+    if (router.extra.tryTake()) {
+      group.resends++;
+      router.enqueueFirst(queries.again(late));
+    } else {
+      router.counters.hedgesDenied++;
+      router.after(router.lateness.nanos() / 2, () -> resend(late));
     }
   }
 }
