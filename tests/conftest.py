@@ -2,9 +2,15 @@
 
 import os
 
+from hypothesis import HealthCheck, settings
+
 # Before torch is imported: nine workers on two cores must not become eighteen threads.
 for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ.setdefault(name, "1")
+
+# No limit on an example's time, nor on making one: they say how busy the machine is.
+settings.register_profile("steady", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("steady")
 
 
 def _rank(item):

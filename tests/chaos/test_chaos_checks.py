@@ -15,7 +15,7 @@ from approxifer_torchserve.bench.chaos import Asker
 from approxifer_torchserve.bench.chaos_answers import LARGEST, Bodies, Judgement, typical_error
 from approxifer_torchserve.bench.chaos_faults import Event
 from approxifer_torchserve.bench.chaos_report import write_report
-from approxifer_torchserve.bench.chaos_run import GRACE_S, Attempt, Run, Size, Variant
+from approxifer_torchserve.bench.chaos_run import Attempt, Run, Size, Variant
 from approxifer_torchserve.bench.load import Target, new_client
 from approxifer_torchserve.bench.saturate import Saturator, compare
 from approxifer_torchserve.codes import make_code
@@ -124,13 +124,11 @@ def target(model):
     return Target("coded", f"http://127.0.0.1:{model.server_port}/predictions/x")
 
 
-def ask(model, number=3):
+def ask(model, number=3, limit_s=60.0):
     async def once():
         async with new_client(target(model)) as client:
-            limit_s = SIZE.deadline_ms / 1e3 + GRACE_S
-            return await Asker(client, target(model), Bodies(probe.SMALL_BYTES), limit_s).ask(
-                number
-            )
+            asker = Asker(client, target(model), Bodies(probe.SMALL_BYTES), limit_s)
+            return await asker.ask(number)
 
     return asyncio.run(once())
 
@@ -149,10 +147,10 @@ def test_an_answer_is_compared_with_the_models_own(model):
 
 
 def test_an_answer_after_deadline_and_grace_is_lost(model):
-    model.pause = 1.6
-    attempt = ask(model)
+    model.pause = 9.0
+    attempt = ask(model, limit_s=0.3)
     assert (attempt.status, attempt.outcome) == (0, "lost")
-    assert attempt.latency_s < 1.5
+    assert 0.3 <= attempt.latency_s < 9, "it waited for the answer"
 
 
 def test_saturation_counts_answers_and_finds_wrong_ones(model):

@@ -45,7 +45,7 @@ def test_what_is_in_time_is_sent_once():
 def test_what_is_late_is_sent_again_and_the_first_answer_wins():
     found, (seconds, cancelled) = asked([(5, 200), (0.01, 200)])
     assert found == (200, "1", True, 1)
-    assert 0.05 < seconds < 1
+    assert 0.05 < seconds < 5
     assert cancelled == [0]
     found, (_, cancelled) = asked([(0.1, 200), (5, 200)])
     assert found == (200, "0", False, 1)
@@ -67,7 +67,7 @@ def test_a_target_that_hedges_does_so_over_http():
 
     async def handle(request):
         paths.append(request.url.path)
-        await asyncio.sleep(1.0 if len(paths) == 1 else 0.0)
+        await asyncio.sleep(9.0 if len(paths) == 1 else 0.0)
         return httpx.Response(200, json={"class": 3})
 
     async def once():
@@ -77,5 +77,5 @@ def test_a_target_that_hedges_does_so_over_http():
 
     record = asyncio.run(once())
     assert (record.status, record.outcome, record.predicted) == (200, "hedged", 3)
-    assert record.latency_s < 0.8
+    assert record.latency_s < 9, "it waited for the first"
     assert paths == ["/x", "/x"]

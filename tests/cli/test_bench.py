@@ -120,11 +120,14 @@ def test_nobody_listening_is_a_failed_request_not_a_crash():
 
 def test_capacity_counts_answers_per_second(classifier):
     classifier.pause = 0.01
+    start = time.perf_counter()
     rate, failed = asyncio.run(
         closed_loop(Target("coded", classifier.url), SAMPLES, clients=4, seconds=0.5)
     )
+    passed = time.perf_counter() - start
     assert failed == 0
-    assert 30 < rate <= 100
+    assert len(classifier.seen) / passed <= rate <= len(classifier.seen) / 0.5
+    assert rate <= 100, "one at a time, 10 ms each"
 
 
 def test_quantile_takes_a_value_that_occurred():
@@ -228,7 +231,7 @@ def test_a_sender_that_is_held_up_says_so():
     assert [number for number, _ in results] == [0, 1, 2]
     assert [due - results[0][1] for _, due in results] == pytest.approx([0.0, 0.01, 0.02])
     assert results[0][1] >= start
-    assert 0.15 < late < 1
+    assert late > 0.15
 
 
 @pytest.mark.parametrize(

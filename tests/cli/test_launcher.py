@@ -113,8 +113,8 @@ def test_ctrl_c_on_serve_ends_the_jvm(tmp_path):
         children = psutil.Process(serve.pid).children(recursive=True)
         assert any("org.pytorch.serve.ModelServer" in child.cmdline() for child in children)
         serve.send_signal(signal.SIGINT)
-        assert serve.wait(30) == 0
-    deadline = time.monotonic() + 5
+        assert serve.wait(90) == 0
+    deadline = time.monotonic() + 30
     while any(child.is_running() for child in children) and time.monotonic() < deadline:
         time.sleep(0.1)
     assert not any(child.is_running() for child in children)

@@ -55,7 +55,7 @@ def test_archive_serve_deploy_status_undeploy(tmp_path, monkeypatch):
             json={"data": [0, 1, 2, 3]},
             headers={"Authorization": f"Bearer {inference}"},
         )
-        assert reply.headers["x-approxifer-outcome"] == "exact"
+        assert reply.headers["x-approxifer-outcome"] in ("exact", "hedged")
         with torch.inference_mode():
             expected = model(torch.tensor([[0.0, 1.0, 2.0, 3.0]]))[0]
         assert torch.allclose(torch.tensor(reply.json()), expected, atol=1e-6)

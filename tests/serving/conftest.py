@@ -5,12 +5,10 @@ import sys
 
 import pytest
 import torch
-from live_server import MODEL, net, png
+from live_server import LATE_AFTER_MS, MODEL, net, png
 
 from approxifer_torchserve.codes import calibrate, make_code, save_locator
 from approxifer_torchserve.serving.archive import wrap_archive
-
-LATE_AFTER_MS = 150
 
 
 @pytest.fixture(scope="session")
@@ -51,8 +49,8 @@ def store(tmp_path_factory):
     wrap("tiny", 2, version="2.0", code={**code, "systematic": True})
     tiny.rename(folder / "tiny2.mar")
     wrap("tiny", 3, code={**code, "systematic": True})
-    narrow = {"jobQueueSize": 2, "clientTimeoutInMills": 700}
-    wrap("narrow", 1, code={**code, "systematic": True}, settings=narrow)
+    for name, limit in (("narrow", {"jobQueueSize": 2}), ("hasty", {"clientTimeoutInMills": 700})):
+        wrap(name, 1, code={**code, "systematic": True}, settings=limit)
     sample = tmp_path_factory.mktemp("sample") / "probe.png"
     sample.write_bytes(png(0))
     trusting = {"probe_every_s": 0.5, "quarantine": {"wrong": 2, "of": 10, "clean": 3}}

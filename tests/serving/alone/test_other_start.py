@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx
 import psutil
 import pytest
-from live_server import expected, png
+from live_server import OWN, expected, png
 
 from approxifer_torchserve.serving.jar import find_java, plugin_jar
 
@@ -72,7 +72,7 @@ def other_start(store, tmp_path):
         jvm = psutil.Process(pid)
         assert "org.pytorch.serve.ModelServer" in jvm.cmdline()
         run("--stop")
-        jvm.wait(30)
+        jvm.wait(90)
 
     start.stop = stop
     yield start
@@ -80,7 +80,7 @@ def other_start(store, tmp_path):
         stop()
 
 
-def wait(ready, seconds=60):
+def wait(ready, seconds=120):
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         try:
@@ -96,14 +96,14 @@ def check(inference):
     reply = httpx.post(f"{inference}/predictions/tiny", content=png(3), timeout=30)
     assert reply.status_code == 200, reply.text
     assert reply.json() == expected(3)
-    assert reply.headers["x-approxifer-outcome"] == "exact"
+    assert reply.headers["x-approxifer-outcome"] in OWN
     assert [m["model"] for m in httpx.get(f"{inference}/coded").json()["models"]] == ["tiny"]
 
 
 def test_registration_by_curl_restart_with_load_models_and_from_a_snapshot(other_start):
     inference, management = other_start()
     url = f"{management}/models?url=tiny.mar&initial_workers=3&synchronous=true"
-    subprocess.run(["curl", "-sf", "-X", "POST", url], check=True, timeout=90)
+    subprocess.run(["curl", "-sf", "-X", "POST", url], check=True, timeout=180)
     check(inference)
     other_start.stop()
     inference, _ = other_start(load_models="tiny.mar")

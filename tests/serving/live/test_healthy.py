@@ -4,7 +4,7 @@ import base64
 
 import grpc
 import pytest
-from live_server import expected, png, same, v1, v2
+from live_server import LATE_AFTER_MS, OWN, expected, png, same, until, v1, v2
 
 JSON = {"content-type": "application/json"}
 
@@ -14,7 +14,7 @@ def test_answers_are_byte_identical_to_plain_torchserve(live):
         coded, plain = live.post("tiny", png(number)), live.post("plain", png(number))
         assert coded.status_code == plain.status_code == 200
         assert coded.content == plain.content
-        assert coded.headers["x-approxifer-outcome"] == "exact"
+        assert coded.headers["x-approxifer-outcome"] in OWN
         assert coded.json() == expected(number)
 
 
@@ -46,7 +46,7 @@ def test_kserve_two_instances_are_answered_alone_where_groups_are_coded(live, mo
     reply = live.http.post(f"/v1/models/{model}:predict", json=v1(5, 6))
     assert reply.status_code == 200, reply.text
     assert all(same(p, n) for p, n in zip(reply.json()["predictions"], (5, 6), strict=True))
-    assert reply.headers["x-approxifer-outcome"] == "exact"
+    assert reply.headers["x-approxifer-outcome"] in OWN
 
 
 def test_a_multipart_form_and_a_base64_body(live):
@@ -93,7 +93,11 @@ def test_every_answer_of_a_healthy_model_is_its_own(live, load):
     total = after["requests"] - before["requests"]
     assert after["reconstructed"] == before["reconstructed"]
     assert after["failed"] == before["failed"]
-    assert after["exact"] - before["exact"] >= 0.99 * total
+    assert sum(after[outcome] - before[outcome] for outcome in OWN) == total == len(light.answers)
+    # Nothing is sent again that was not late; how often that is says how busy this machine is.
+    hedged = [s for _, r, s in light.answers if r.headers["x-approxifer-outcome"] == "hedged"]
+    assert all(seconds >= LATE_AFTER_MS / 1000 for seconds in hedged)
+    assert after["hedges"] - before["hedges"] <= after["late"] - before["late"]
 
 
 def test_classic_answers_everything_by_decoding(live, load):
@@ -108,9 +112,8 @@ def test_classic_answers_everything_by_decoding(live, load):
 def test_state_of_coded_models(live):
     names = {model["model"] for model in live.http.get("/coded").json()["models"]}
     assert names == {"tiny", "classic", "mending"}, "plain models are left alone"
-    state = live.state("tiny")
-    assert state["live_workers"] == 3
-    assert set(state["workers"]) == {w.id for w in live.cluster.describe("tiny")[0].workers}
+    assert live.state("tiny")["live_workers"] == 3
+    until(lambda: set(live.workers("tiny")) == live.ids("tiny"))
     missing = live.http.get("/coded/nobody")
     assert missing.status_code == 404
     assert "nobody" in missing.json()["message"]

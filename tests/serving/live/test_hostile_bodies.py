@@ -4,7 +4,6 @@ import io
 import json
 import math
 import struct
-import time
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 
@@ -181,9 +180,10 @@ def test_broken_kserve_bodies_are_refused(live, model, name):
 
 def test_broken_kserve_bodies_do_not_disturb_others(live, load):
     with load("classic", clients=2, pause=0) as others:
-        time.sleep(0.3)
+        others.wait_for(4)
         for name in ("cut", "of null", "bad base64", "closed nest"):
             live.post("classic", KSERVE[name], "/v1/models/{}:predict")
+        others.turn_over()
     others.check_all_right()
     assert live.http.post("/v1/models/tiny:predict", json=v1(1)).status_code == 200
     assert live.http.post("/v2/models/tiny/infer", json=v2(1)).status_code == 200

@@ -1,12 +1,13 @@
 """Liars under the checks that come with a code: copies that vote, parities, a locator."""
 
-import time
-
 import pytest
-from live_server import expected, same
+from live_server import expected, same, until
 
 LIE = {"lie": "permuted"}
 GROSS = {"lie": "huge"}
+# Gets client work; how fast it is on this machine is another matter.
+WELL = ("ok", "restarted", "slow")
+KEPT = ("quarantined", "kept out")
 
 
 @pytest.fixture(scope="module")
@@ -35,10 +36,6 @@ def room(live, space):
         live.cluster.unregister(model)
 
 
-def workers(live, model):
-    return live.state(model)["workers"]
-
-
 def lie(live, model, index, fault):
     """Makes one worker lie; returns its id."""
     worker = live.cluster.describe(model)[0].workers[index]
@@ -46,13 +43,8 @@ def lie(live, model, index, fault):
     return worker.id
 
 
-def until(condition, seconds=30):
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if condition():
-            return
-        time.sleep(0.05)
-    raise AssertionError("it did not come about in time")
+def verified(light):
+    return [r.headers["x-approxifer-verified"] for _, r, _ in list(light.answers)]
 
 
 def wrong(light):
@@ -62,7 +54,7 @@ def wrong(light):
 def honest_are_unharmed(live, model, liar):
     state = live.quiet(model)
     honest = {i: w for i, w in state["workers"].items() if i != liar}
-    harmed = {i: w for i, w in honest.items() if w["confirmed_wrong"] or w["state"] != "ok"}
+    harmed = {i: w for i, w in honest.items() if w["confirmed_wrong"] or w["state"] in KEPT}
     assert not harmed, (liar, harmed, live.log("unlike", "quarantined", "probe"))
     return state
 
@@ -71,9 +63,9 @@ def test_three_copies_that_vote_let_no_wrong_answer_through(live, load, room):
     room("voted")
     liar = lie(live, "voted", 1, LIE)
     with load("voted", clients=3) as light:
-        until(lambda: workers(live, "voted")[liar]["state"] == "quarantined")
+        until(lambda: live.workers("voted")[liar]["state"] == "quarantined")
         # The restarted worker is another process, which nobody told to lie: it heals.
-        until(lambda: workers(live, "voted")[liar]["state"] == "ok")
+        until(lambda: live.workers("voted")[liar]["state"] in WELL)
         light.wait_for(100)
     assert set(light.statuses) == {200}
     assert wrong(light) == []
@@ -84,13 +76,11 @@ def test_three_copies_that_vote_let_no_wrong_answer_through(live, load, room):
 def test_a_gross_liar_among_screened_workers_reaches_nobody_and_is_quarantined(live, load, room):
     room("screened")
     with load("screened", clients=3) as light:
-        light.wait_for(60)
-        # Honest so far: what a screen settled is most of the work, and exact.
-        verified = [r.headers["x-approxifer-verified"] for _, r, _ in light.answers]
-        assert verified.count("screened") > 10
+        # Honest so far: what a screen settled is most of the work where none is late.
+        until(lambda: verified(light).count("screened") > 10)
         liar = lie(live, "screened", 2, GROSS)
-        until(lambda: workers(live, "screened")[liar]["state"] == "quarantined")
-        until(lambda: workers(live, "screened")[liar]["state"] == "ok")
+        until(lambda: live.workers("screened")[liar]["state"] == "quarantined")
+        until(lambda: live.workers("screened")[liar]["state"] in WELL)
         light.wait_for(len(light.answers) + 60)
     assert set(light.statuses) == {200}
     assert wrong(light) == []
@@ -105,9 +95,9 @@ def test_a_located_liar_is_left_out_and_suspected(live, load, room):
     # One client: each group is one query in two places, so decoding is exact.
     with load("located", clients=1) as light:
         light.wait_for(5)
-        until(lambda: workers(live, "located")[liar]["suspicions"] > 0)
-        until(lambda: workers(live, "located")[liar]["state"] == "quarantined")
-        until(lambda: workers(live, "located")[liar]["state"] == "ok")
+        until(lambda: live.workers("located")[liar]["suspicions"] > 0)
+        until(lambda: live.workers("located")[liar]["state"] == "quarantined")
+        until(lambda: live.workers("located")[liar]["state"] in WELL)
         light.wait_for(len(light.answers) + 20)
     assert set(light.statuses) == {200}
     assert wrong(light) == []

@@ -5,33 +5,31 @@ import re
 import time
 
 import pytest
-from live_server import png
+from live_server import png, until
 
 
-def lines(live, file, request_id, wanted=1, seconds=5):
-    """The lines of a log that carry an id; waits for the first ones."""
-    end = time.monotonic() + seconds
-    while True:
+def lines(live, file, request_id, *words):
+    """The lines of a log that carry an id, once one of them has each of some words."""
+
+    def found():
         text = (live.server.log_dir / file).read_text(errors="replace")
-        found = [line for line in text.splitlines() if request_id in line]
-        if len(found) >= wanted:
-            return found
-        assert time.monotonic() < end, f"{request_id} is not in {file}:\n{text[-2000:]}"
-        time.sleep(0.1)
+        carry = [line for line in text.splitlines() if request_id in line]
+        return carry if all(any(w in line for line in carry) for w in words) and carry else None
+
+    return until(found)
 
 
 @pytest.mark.parametrize("model", ["tiny", "classic", "mending"])
 def test_a_refused_request_is_in_both_logs_by_its_id(live, load, model):
-    with load(model, clients=2, pause=0):
-        time.sleep(0.2)
+    with load(model, clients=2, pause=0) as others:
+        others.wait_for(4)
         reply = live.post(model, b"not an image")
     assert reply.status_code == 400
     request_id = reply.headers["x-request-id"]
     (line,) = lines(live, "ts_log.log", request_id)
     assert f"{model} version 1.0: request {request_id} answered 400: preprocess refused" in line
-    worker = lines(live, "model_log.log", request_id, wanted=3)
+    worker = lines(live, "model_log.log", request_id, "Traceback", "UnidentifiedImageError:")
     assert "preprocess of the user's handler failed" in worker[0]
-    assert any("Traceback" in line for line in worker)
     # Lines of the step that failed for one client alone carry no other's id.
     alone = re.compile(rf"\[{request_id}\] \S*(PIL\.)?UnidentifiedImageError")
     assert any(alone.search(line) for line in worker), worker
@@ -42,23 +40,35 @@ def test_a_death_is_in_both_logs_by_its_id(live):
     assert reply.status_code == 500
     live.recovered("tiny", 3)
     request_id = reply.headers["x-request-id"]
-    found = lines(live, "ts_log.log", request_id, wanted=3)
+    found = lines(live, "ts_log.log", request_id, "answered 500: Worker died.")
     deaths = [
         line for line in found if re.search(rf"worker \d+ died with a \w+ job .*{request_id}", line)
     ]
-    assert len(deaths) == 2
-    assert "answered 500: Worker died." in found[-1]
-    assert lines(live, "model_log.log", request_id, wanted=2)[0].endswith("poisoned")
+    # It is not sent again after two deaths; what was late then may have been with a third worker.
+    assert 2 <= len(deaths) <= 3
+    assert lines(live, "model_log.log", request_id, "poisoned")[0].endswith("poisoned")
 
 
 def test_nothing_is_logged_for_requests_that_go_well(live):
     live.quiet("tiny")
-    sizes = [(live.server.log_dir / f).stat().st_size for f in ("ts_log.log", "model_log.log")]
-    for number in range(20):
-        assert live.post("tiny", png(number)).status_code == 200
-    assert sizes == [
-        (live.server.log_dir / f).stat().st_size for f in ("ts_log.log", "model_log.log")
-    ]
+    logs = [live.server.log_dir / name for name in ("ts_log.log", "model_log.log")]
+
+    def silent():
+        """Nobody writes to the logs any more about what other tests did."""
+        sizes = [log.stat().st_size for log in logs]
+        time.sleep(1)
+        return sizes == [log.stat().st_size for log in logs] and sizes
+
+    sizes = until(silent)
+    replies = [live.post("tiny", png(number)) for number in range(20)]
+    assert {reply.status_code for reply in replies} == {200}
+    live.quiet("tiny")
+    for log, size in zip(logs, sizes, strict=True):
+        with log.open("rb") as file:
+            file.seek(size)
+            new = file.read().decode(errors="replace")
+        assert not any(reply.headers["x-request-id"] in new for reply in replies), new
+        assert len(new.splitlines()) < len(replies), "a line for each request, without its id"
 
 
 def test_what_a_client_says_makes_no_line_of_its_own(live):

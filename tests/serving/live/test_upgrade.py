@@ -6,11 +6,10 @@ import shutil
 import subprocess
 import sys
 import textwrap
-import time
 from pathlib import Path
 
 import pytest
-from live_server import Load, png
+from live_server import OWN, Load, png, until
 from typer.testing import CliRunner
 
 from approxifer_torchserve.cli.main import app
@@ -77,8 +76,9 @@ def test_the_documented_upgrade_loses_nothing(live, resnet):
 
     def answered_by():
         """The version that answers a request which names none."""
+        light.turn_over()  # all that is under way now was sent after the last command
         counts = {s["version"]: s["counters"]["requests"] for s in states()}
-        time.sleep(0.3)
+        light.turn_over(5)
         return {s["version"] for s in states() if s["counters"]["requests"] > counts[s["version"]]}
 
     def states():
@@ -98,7 +98,7 @@ def test_the_documented_upgrade_loses_nothing(live, resnet):
         run(undeploy)
         assert answered_by() == {"2.0"}
     light.check_all_right()
-    assert live.post("resnet", png(1)).headers["x-approxifer-outcome"] == "exact"
+    assert live.post("resnet", png(1)).headers["x-approxifer-outcome"] in OWN
 
 
 def test_the_documented_probe_follows_readiness(live, tmp_path):
@@ -112,13 +112,13 @@ def test_the_documented_probe_follows_readiness(live, tmp_path):
         ).returncode
 
     code = code.replace("run/key_file.json", f"{live.server.run_dir.name}/key_file.json")
-    assert probe() == 0
+    until(lambda: probe() == 0)
     live.cluster.scale("classic", 0)
     try:
-        assert probe() != 0
+        until(lambda: probe() != 0)
     finally:
         live.cluster.scale("classic", 3)
-    assert probe() == 0
+    until(lambda: probe() == 0)
 
 
 def test_a_second_version_needs_no_name(live, resnet):

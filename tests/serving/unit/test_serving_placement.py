@@ -38,7 +38,7 @@ def test_a_worker_waits_for_a_placement_that_is_just_being_made(tmp_path):
 
     thread = threading.Thread(target=place)
     thread.start()
-    assert placed_gpu(tmp_path, 7, "9000") == 3
+    assert placed_gpu(tmp_path, 7, "9000", patience_s=60) == 3
     thread.join()
 
 
