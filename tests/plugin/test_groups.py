@@ -214,6 +214,22 @@ def test_members_of_an_encode_job_that_killed_its_worker_go_alone(bench):
     assert [client.reply[1] for client in clients[1:]] == [b"fine"] * 2
 
 
+def test_an_encode_job_that_killed_two_workers_was_one_job(bench):
+    """A machine stalls, the job is late and sent again, and both copies hold what kills workers."""
+    b = coded(bench)
+    clients = [b.offer() for _ in range(3)]
+    copies = [b.poll("9000")]
+    b.advance(101)
+    copies.append(b.poll("9001"))
+    for copy in copies:
+        assert copy.kind() == "encode"
+        b.die(copy)
+    assert not any(client.replies for client in clients), "innocent, as far as anybody knows"
+    for worker in ("9002", "9003", "9004"):
+        b.answer(b.poll(worker), b"raw")
+    assert [client.reply[1] for client in clients] == [b"raw"] * 3
+
+
 @pytest.mark.parametrize("stage", ["encode", "decode"])
 def test_a_late_encode_or_decode_job_is_sent_to_another_worker(bench, stage):
     b = coded(bench)

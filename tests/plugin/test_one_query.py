@@ -82,6 +82,24 @@ def test_extra_work_is_bounded_when_everything_is_slow(bench):
     assert b.counters["hedges_denied"] > 0
 
 
+def test_a_spent_budget_does_not_cost_a_client_its_answer_where_nobody_waits(bench):
+    b = bench(late_after_ms=100, deadline_ms=2000)
+    for worker in range(10):
+        b.offer()
+        b.poll(f"slow{worker}")
+    b.advance(101)
+    for worker in range(10):
+        b.answer(b.poll(f"quick{worker}"))
+    client = b.offer()
+    b.poll("frozen")
+    b.advance(990)
+    assert b.poll("quick0") is None
+    assert b.counters["hedges_denied"] > 0
+    b.advance(61)
+    b.answer(b.poll("quick0"), b"cat")
+    assert client.reply == ("hedged", b"cat")
+
+
 def test_nothing_is_hedged_before_clients_who_wait_where_all_workers_are_slow(bench):
     b = bench(late_after_ms=10, deadline_ms=10**6, limit=10_000)
     workers = ["a", "b", "c", "d"]

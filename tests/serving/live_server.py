@@ -154,6 +154,12 @@ class Live:
         ids = [self.id_of(model, pid) for pid in pids]
         until(lambda: all(self.workers(model)[i]["unanswered"] > 0 for i in ids))
 
+    def unspent(self, model):
+        """Registers a model anew if other tests, or a busy machine, have spent its hedges."""
+        if self.state(model)["extra_work"]["tokens"] < 5:
+            self.cluster.unregister(model)
+            self.cluster.register(f"{model}.mar", name=model)
+
     def recovered(self, model, workers, without=()):
         """Waits until a model has so many ready workers, all alive and none of those killed."""
 

@@ -78,6 +78,7 @@ def test_two_workers_killed_at_once_with_large_bodies_cost_no_request(live):
 
 
 def test_frozen_workers_under_large_bodies_do_not_hang_the_server(live):
+    live.unspent("tiny")
     worker = live.cluster.describe("tiny")[0].workers[0]
     live.kill(frozen := worker.pid, signal.SIGSTOP)
     asked = []

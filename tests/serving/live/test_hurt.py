@@ -11,6 +11,7 @@ SLOW_S = 4.0
 
 
 def test_no_request_waits_for_a_slow_worker(live, load):
+    live.unspent("tiny")
     live.delay({live.pids("tiny")[0]: SLOW_S})
     try:
         # As many clients as workers: fewer would leave the slow one idle, and show nothing.
@@ -51,6 +52,7 @@ def test_a_lost_prediction_is_reconstructed(live):
 
 
 def test_classic_does_not_wait_for_a_slow_worker(live, load):
+    live.unspent("classic")
     slow = live.pids("classic")[0]
     live.delay({slow: SLOW_S})
     try:
@@ -107,6 +109,7 @@ def test_a_killed_worker_costs_no_request_of_a_fully_coded_model(live, load):
 
 
 def test_a_frozen_worker_costs_no_request(live, load):
+    live.unspent("tiny")
     victim, *others = live.pids("tiny")
     with load("tiny", clients=3) as light:
         light.wait_for(3)

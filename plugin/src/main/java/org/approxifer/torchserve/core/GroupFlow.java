@@ -241,9 +241,12 @@ final class GroupFlow implements Flow {
         }
       }
       default -> {
-        // The job held its members' own requests, and one of them may be what kills workers.
-        (task.kind == Task.Kind.ENCODE ? task.group.waiting() : task.group.toDecode())
-            .forEach(query -> query.deaths++);
+        // The job held its members' own requests, and one of them may be what kills workers. A
+        // second copy, sent because the first was late, says nothing new of them.
+        if (!task.group.broken) {
+          (task.kind == Task.Kind.ENCODE ? task.group.waiting() : task.group.toDecode())
+              .forEach(query -> query.deaths++);
+        }
         queries.goAlone(task.group);
       }
     }
@@ -322,7 +325,7 @@ final class GroupFlow implements Flow {
         || group.resends >= MOST_RESENDS) {
       return;
     }
-    if (router.extra.tryTake()) {
+    if (queries.mayCostExtra(group.members.get(0))) {
       group.resends++;
       router.enqueueFirst(queries.again(late));
     } else {

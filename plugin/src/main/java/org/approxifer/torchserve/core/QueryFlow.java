@@ -86,7 +86,7 @@ final class QueryFlow implements Flow {
         || query.outstanding.size() >= mostAtOnce()) {
       return;
     }
-    if (!wouldDelayOthers(late) && router.extra.tryTake()) {
+    if (!wouldDelayOthers(late) && mayCostExtra(query)) {
       router.counters.hedges++;
       router.enqueueFirst(Task.hedge(query));
     } else {
@@ -103,6 +103,17 @@ final class QueryFlow implements Flow {
   private boolean wouldDelayOthers(Assignment late) {
     return router.backlog.someQueryWaits()
         && !router.lateness.overtaken(late.handedNanos, router.clock.nanos());
+  }
+
+  /**
+   * True if one more copy is within the budget; or if half of the client's time is gone and nobody
+   * waits for a worker: sparing the work would help no one then, and cost this client the answer.
+   */
+  boolean mayCostExtra(Query query) {
+    return router.extra.tryTake()
+        || router.backlog.waiting() == 0
+            && 2 * (router.clock.nanos() - query.admittedNanos)
+                >= query.deadlineNanos - query.admittedNanos;
   }
 
   @Override
