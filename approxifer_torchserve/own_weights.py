@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import json
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,6 +20,9 @@ from safetensors.torch import load_model, save_model
 from torch import nn
 
 from approxifer_torchserve.codes import Code
+
+PURPOSE = "approxifer"
+"""The key in a safetensors file's metadata of what the weights are for, JSON."""
 
 
 class OwnWeightsError(ValueError):
@@ -81,7 +85,9 @@ def save(model: nn.Module, path: Path, about: Mapping[str, str] | None = None) -
         about: What they were trained for, see ``describe``.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    save_model(model, str(path), metadata=dict(about or {}))
+    # As one text: the order of several is another one in each process, and so is the file's digest.
+    said = {PURPOSE: json.dumps(dict(about), sort_keys=True)} if about else None
+    save_model(model, str(path), metadata=said)
 
 
 def describe(code: Code, role: str) -> dict[str, str]:
@@ -162,7 +168,7 @@ def _filled(path: Path, like: nn.Module | None, device: torch.device | str) -> n
 
 def _check_purpose(path: Path, about: Mapping[str, str]) -> None:
     with safe_open(path, framework="pt") as file:
-        said = file.metadata() or {}
+        said = json.loads((file.metadata() or {}).get(PURPOSE, "{}"))
     if any(said.get(key, value) != value for key, value in about.items()):
         found = {key: said[key] for key in about if key in said}
         raise OwnWeightsError(
