@@ -5,7 +5,7 @@ import logging
 import sys
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -67,10 +67,6 @@ def train_parity(
     images: Tensor,
     recipe: Recipe,
     folder: Path,
-    *,
-    inputs: Callable[[Any], Tensor] | None = None,
-    models: dict[str, nn.Module] | None = None,
-    progress: bool = True,
 ) -> dict[str, Any]:
     """Train the parity of ``parm`` with S=1.
 
@@ -80,9 +76,6 @@ def train_parity(
         images: Unlabelled training inputs ``[n, *q]``.
         recipe: How.
         folder: Gets ``parity.safetensors``.
-        inputs: Takes the inputs out of a batch, and may shift or crop them; None for as they are.
-        models: See ``ParityTraining``.
-        progress: Print how far it is, ten times.
 
     Returns:
         The last training loss and how long it took, in seconds.
@@ -93,11 +86,9 @@ def train_parity(
     training = ParityTraining(
         base,
         make_code("parm", queries=queries, stragglers=1),
-        models=models,
         start=recipe.start,  # type: ignore[arg-type]
         lr=recipe.lr,
         rounds=queries,
-        inputs=inputs,
         seed=recipe.seed,
     )
     loader = DataLoader(
@@ -110,7 +101,7 @@ def train_parity(
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
-        callbacks=[Telling()] if progress else [],
+        callbacks=[Telling()],
     )
     began = time.monotonic()
     trainer.fit(training, loader)

@@ -34,7 +34,7 @@ class ParM(LinearCode):
 
     Parity j's weights are trained to answer sum_i (i+1)^j f(X_i), where f is the base model. A lost
     query's prediction is solved for from the parities that came; one that came is copied. Without
-    such weights the code is of no use: it is not a code for the base model.
+    such weights the code is of little use: it is not a code for the base model.
 
     L lost queries can be solved for from any L parities. Their equations are L rows and L columns
     of (i+1)^j: a generalised Vandermonde matrix, of different positive numbers i+1 and different
