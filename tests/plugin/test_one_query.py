@@ -100,6 +100,17 @@ def test_a_spent_budget_does_not_cost_a_client_its_answer_where_nobody_waits(ben
     assert client.reply == ("hedged", b"cat")
 
 
+def test_what_a_spent_budget_gives_on_credit_has_a_bound_too(bench):
+    b = bench(late_after_ms=100, deadline_ms=2000, limit=10_000)
+    for worker in range(200):
+        b.offer()
+        b.poll(f"slow{worker}")
+    b.advance(1500)
+    while b.poll(f"quick{b.counters['hedges']}") is not None:
+        b.advance(60)
+    assert b.counters["hedges"] <= 20 + 0.01 * 200
+
+
 def test_nothing_is_hedged_before_clients_who_wait_where_all_workers_are_slow(bench):
     b = bench(late_after_ms=10, deadline_ms=10**6, limit=10_000)
     workers = ["a", "b", "c", "d"]

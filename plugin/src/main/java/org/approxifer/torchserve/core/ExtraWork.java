@@ -7,7 +7,8 @@ import java.util.Map;
  * of a token, each hedge or parity takes one.
  *
  * <p>The share is 1 %; it opens to the policy's {@code max_extra_load} while some workers, but not
- * most, are dead or persistently slow.
+ * most, are dead or persistently slow. A full bucket holds {@link #BURST} tokens, and as many can
+ * be owed: over any number of requests no more than their share and twice that many jobs are added.
  */
 final class ExtraWork {
   private static final double CALM = .01;
@@ -30,7 +31,16 @@ final class ExtraWork {
   }
 
   boolean tryTake() {
-    if (tokens < 1) {
+    return takeDownTo(0);
+  }
+
+  /** The same, of tokens that later requests have to bring. */
+  boolean tryTakeOnCredit() {
+    return takeDownTo(-BURST);
+  }
+
+  private boolean takeDownTo(double least) {
+    if (tokens - 1 < least) {
       return false;
     }
     tokens -= 1;

@@ -107,13 +107,15 @@ final class QueryFlow implements Flow {
 
   /**
    * True if one more copy is within the budget; or if half of the client's time is gone and nobody
-   * waits for a worker: sparing the work would help no one then, and cost this client the answer.
+   * waits for a worker: to spare the work would help no one then, and could cost this client the
+   * answer. Such copies are owed to the budget.
    */
   boolean mayCostExtra(Query query) {
+    long age = router.clock.nanos() - query.admittedNanos;
     return router.extra.tryTake()
-        || router.backlog.waiting() == 0
-            && 2 * (router.clock.nanos() - query.admittedNanos)
-                >= query.deadlineNanos - query.admittedNanos;
+        || 2 * age >= query.deadlineNanos - query.admittedNanos
+            && router.backlog.waiting() == 0
+            && router.extra.tryTakeOnCredit();
   }
 
   @Override
