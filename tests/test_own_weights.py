@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import doctest
 import hashlib
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+from approxifer_torchserve import own_weights
 from approxifer_torchserve.codes import make_code
 from approxifer_torchserve.own_weights import OwnWeightsError, describe, digest, load, save
 
@@ -120,3 +122,9 @@ def test_a_digest_names_the_content(tmp_path: Path):
     a, b, c = (digest(tmp_path / name) for name in "abc")
     assert a == b == hashlib.sha256(b"1").hexdigest()
     assert a != c
+
+
+def test_examples_print_what_they_say():
+    result = doctest.testmod(own_weights)
+    assert result.attempted > 3
+    assert result.failed == 0

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import doctest
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from approxifer_torchserve import own_weights
 from approxifer_torchserve.codes import make_code
-from approxifer_torchserve.lightning import DegradedAccuracy, ParityTraining
+from approxifer_torchserve.lightning import DegradedAccuracy, ParityTraining, parity
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*does not have many workers", "ignore:.*litlogger")
 
@@ -202,3 +203,31 @@ def test_a_batch_too_small_for_a_group_is_refused():
         ParityTraining(base(), parm(4)).losses(torch.randn(3, FEATURES), torch.Generator(), 1)
     with pytest.raises(ValueError, match="no submodule with reset_parameters"):
         ParityTraining(nn.ReLU(), parm(), start="fresh")
+
+
+def test_the_example_runs():
+    result = doctest.testmod(parity)
+    assert result.attempted > 5
+    assert result.failed == 0
+
+
+class Watched(nn.Linear):
+    """Remembers in which mode it answered."""
+
+    def __init__(self) -> None:
+        super().__init__(FEATURES, CLASSES)
+        self.modes: set[bool] = set()
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        self.modes.add(self.training)
+        return super().forward(inputs)
+
+
+def test_the_callback_puts_the_modes_of_given_weights_back():
+    own = Watched().train()
+    degraded = DegradedAccuracy(
+        ["parm"], queries=2, weights={"parity": own}, max_cost=None, summary=False, figure=False
+    )
+    trainer(degraded).validate(Classifier(), DataLoader(TensorDataset(*points(16))), verbose=False)
+    assert own.modes == {False}
+    assert own.training
