@@ -6,7 +6,7 @@ import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-from live_server import OWN, png, same, until
+from live_server import CROWD, OWN, png, same, until
 
 LARGE = 600_000
 
@@ -119,23 +119,23 @@ def test_a_client_that_hangs_up_frees_its_place(live):
         ]
     ).encode()
     address = (live.server.options.host, live.server.ports.inference)
-    wires = [socket.create_connection(address, 20) for _ in range(6)]
+    wires = [socket.create_connection(address, 20) for _ in range(CROWD)]
     try:
         for wire in wires:
             wire.sendall(head + png(1))
-        until(lambda: live.state("tiny")["in_flight"] == 6)
+        until(lambda: live.state("tiny")["in_flight"] == CROWD)
         live.holds("tiny", *live.pids("tiny"))
         for wire in wires:
             wire.close()
         until(lambda: live.state("tiny")["in_flight"] == 0)
         gone = live.state("tiny")
-        assert gone["counters"]["client_gone"] - before["client_gone"] == 6
+        assert gone["counters"]["client_gone"] - before["client_gone"] == CROWD
         assert gone["outstanding_jobs"] > 0, "they were answered"
         # What waited behind the workers' first jobs is never handed out.
         live.delay({})
         after = live.quiet("tiny")["counters"]
         assert after["jobs"] == gone["counters"]["jobs"]
-        assert after["jobs"]["raw"] - before["jobs"]["raw"] < 6
+        assert after["jobs"]["raw"] - before["jobs"]["raw"] < CROWD
     finally:
         live.delay({})
     live.quiet("tiny")

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import grpc
 import pytest
 from kserve_grpc import ModelInfer
-from live_server import OWN, png, same, until, v2
+from live_server import CROWD, OWN, png, same, until, v2
 
 from approxifer_torchserve.serving.grpc_client import GrpcPredictions
 
@@ -66,11 +66,11 @@ def test_kserve_model_infer_is_refused_with_a_reason(live):
 
 
 def hangs_up(live, call, hang_up=None):
-    """Six calls on three workers that are asleep: called off when all are there, or by deadline."""
+    """Calls on workers that are all asleep: called off when all are there, or by deadline."""
     before = live.state("tiny")["counters"]
-    with ThreadPoolExecutor(6) as pool:
-        calls = [pool.submit(call, png(number)) for number in range(6)]
-        until(lambda: live.state("tiny")["in_flight"] == 6)
+    with ThreadPoolExecutor(CROWD) as pool:
+        calls = [pool.submit(call, png(number)) for number in range(CROWD)]
+        until(lambda: live.state("tiny")["in_flight"] == CROWD)
         live.holds("tiny", *live.pids("tiny"))
         if hang_up is not None:
             hang_up()
@@ -82,19 +82,19 @@ def hangs_up(live, call, hang_up=None):
             assert error.value.code() in ended
     until(lambda: live.state("tiny")["in_flight"] == 0)
     gone = live.state("tiny")
-    assert gone["counters"]["client_gone"] - before["client_gone"] == 6
+    assert gone["counters"]["client_gone"] - before["client_gone"] == CROWD
     assert gone["outstanding_jobs"] > 0, "they were answered"
     # What waited behind the workers' first jobs is never handed out.
     live.delay({})
     after = live.quiet("tiny")["counters"]
     assert after["jobs"] == gone["counters"]["jobs"]
-    assert after["jobs"]["raw"] - before["jobs"]["raw"] < 6
+    assert after["jobs"]["raw"] - before["jobs"]["raw"] < CROWD
 
 
 def test_a_client_whose_deadline_ends_frees_its_place_and_its_work(live, slow):
-    slow("tiny", 5.0)
+    slow("tiny", 6.0)
     token = live.server.token("inference")
-    with GrpcPredictions(live.server.grpc, token, timeout=3) as hurried:
+    with GrpcPredictions(live.server.grpc, token, timeout=4) as hurried:
         hangs_up(live, lambda content: hurried.predict("tiny", content))
 
 

@@ -118,8 +118,8 @@ def test_a_hundred_megabytes_are_refused_with_413_at_the_door(live, model):
         sender = threading.Thread(target=pour, args=(wire, size), daemon=True)
         sender.start()
         assert wire.recv(4096).startswith(b"HTTP/1.1 413 Request Entity Too Large")
-        sender.join(20)
-    assert time.monotonic() - start < 20
+        sender.join(60)
+    assert time.monotonic() - start < 60
 
 
 def pour(wire, size):
@@ -132,7 +132,7 @@ def pour(wire, size):
 
 
 def door(live):
-    return socket.create_connection((live.server.options.host, live.server.ports.inference), 20)
+    return socket.create_connection((live.server.options.host, live.server.ports.inference), 60)
 
 
 # ------------------------------------------------------------------------ floods and bad HTTP
