@@ -63,6 +63,8 @@ class SelfTest:
         if code != 200:
             raise SystemExit(f"{job['kind']}: {code} {text}")
         header, sections = frame.parse(replies[0].body)
+        if "erasure" in header and job["kind"] != "raw":
+            raise SystemExit(f"{job['kind']}: {header['erasure']}")
         if "error" in header:
             error = header["error"]
             raise SystemExit(f"{job['kind']}: {error['status']} {error['message']}")
@@ -118,6 +120,10 @@ class SelfTest:
             coded = {"coded": ("application/octet-stream", sections[f"coded{i}"])}
             _, reply, _ = self.send({"kind": "coded", "coded": i}, coded)
             answers[f"p{i}"] = ("application/octet-stream", reply["prediction"])
+            given = _describe(reply["prediction"])
+            if given != found["prediction"]:
+                role = self.plan["models"][i]
+                raise SystemExit(f"weights of {role} give {given}, not {found['prediction']}")
         last = self.plan["num_workers"] - 1
         if self.plan["mode"] == "systematic" and self.plan["systematic"][last] is None:
             self.send({"kind": "parity", "coded": last, **job}, parameters)

@@ -91,6 +91,12 @@ def run(
                                   "and code, for --byzantine or verify=parity.",
                                   rich_help_panel=CODE)
     ] = None,
+    weights: Annotated[
+        list[str] | None, typer.Option(metavar="ROLE=FILE", help="The weights of a code's role, "
+                                       "as parity=parity.safetensors for --code parm: "
+                                       "TorchScript, or safetensors for the model's class.",
+                                       rich_help_panel=CODE)
+    ] = None,
     sample: Annotated[
         Path | None, typer.Option(help="A request's body to try the wrapped handler on.",
                                   rich_help_panel=RESULT)
@@ -137,6 +143,11 @@ def run(
     With a check against workers that lie, by a locator fitted to this model:
 
       approxifer archive --mar resnet.mar --policy verify=parity --locator locator.safetensors
+
+    With ParM, whose parity has weights of its own:
+
+      approxifer archive --mar resnet.mar --code parm --queries 4 --report accuracy.json
+      --weights parity=parity.safetensors --policy on_late='[hedge, reconstruct]'
     """
     if (mar is None) == (model_name is None or handler is None):
         raise typer.BadParameter(
@@ -164,7 +175,9 @@ def run(
         settings["enabled"] = False
 
     from approxifer_torchserve.serving.archive import wrap_archive
+    from approxifer_torchserve.serving.weights_archive import RolesError
 
+    roles = _files(weights, "--weights")
     with told_failures():
         folder = export_path if output is None else output.parent
         folder.mkdir(parents=True, exist_ok=True)
@@ -177,25 +190,29 @@ def run(
                 )
                 serialized_file, report = parts.weights, report or parts.report
                 settings["code"] = parts.code
-            result = wrap_archive(
-                mar,
-                export_path=folder if output is None else Path(made),
-                model_name=model_name,
-                handler=handler,
-                model_file=model_file,
-                serialized_file=serialized_file,
-                extra_files=[name for name in (extra_files or "").split(",") if name],
-                requirements_file=requirements_file,
-                config_file=config_file,
-                version=version,
-                approxifer=settings,
-                report=report,
-                locator=locator,
-                sample=sample,
-                archive_format=archive_format,
-                force=force,
-                rewrap=rewrap,
-            )
+            try:
+                result = wrap_archive(
+                    mar,
+                    export_path=folder if output is None else Path(made),
+                    model_name=model_name,
+                    handler=handler,
+                    model_file=model_file,
+                    serialized_file=serialized_file,
+                    extra_files=[name for name in (extra_files or "").split(",") if name],
+                    requirements_file=requirements_file,
+                    config_file=config_file,
+                    version=version,
+                    approxifer=settings,
+                    report=report,
+                    locator=locator,
+                    weights=roles,
+                    sample=sample,
+                    archive_format=archive_format,
+                    force=force,
+                    rewrap=rewrap,
+                )
+            except RolesError as error:
+                raise typer.BadParameter(str(error), param_hint="--weights") from error
             if output is not None:
                 result = _moved(result, output)
     if as_json:
@@ -216,6 +233,18 @@ def _pairs(given: list[str] | None, option: str) -> dict[str, Any]:
         except yaml.YAMLError as error:
             raise typer.BadParameter(f"{key}: {error}", param_hint=option) from error
     return pairs
+
+
+def _files(given: list[str] | None, option: str) -> dict[str, Path]:
+    files = {}
+    for text in given or []:
+        role, equals, name = text.partition("=")
+        if not role or not equals or not name or role in files:
+            raise typer.BadParameter(
+                f"expected role=file, each role once, got {text!r}", param_hint=option
+            )
+        files[role] = Path(name)
+    return files
 
 
 def _moved(result: ArchiveReport, output: Path) -> ArchiveReport:

@@ -31,6 +31,13 @@ from approxifer_torchserve.serving.plan import PLAN_FILE, build_plan, load_repor
 from approxifer_torchserve.serving.probe import remove_probe, write_probe
 from approxifer_torchserve.serving.sample import SampleReport, content_type_of, run_sample
 from approxifer_torchserve.serving.staging import ArchiveError
+from approxifer_torchserve.serving.weights_archive import (
+    keep_free as keep_weights_free,
+)
+from approxifer_torchserve.serving.weights_archive import (
+    put_weights,
+    remove_weights,
+)
 
 ENTRY_FILE = "approxifer_handler.py"
 REPORT_FILE = "approxifer-report.json"
@@ -86,6 +93,7 @@ def wrap_archive(
     approxifer: Mapping[str, Any] | None = None,
     report: Path | None = None,
     locator: Path | None = None,
+    weights: Mapping[str, Path] | None = None,
     sample: Path | None = None,
     sample_content_type: str | None = None,
     archive_format: str = "default",
@@ -111,6 +119,8 @@ def wrap_archive(
         report: Accuracy report that may allow reconstruction.
         locator: A locator of ``approxifer calibrate`` (``save_locator``) for this model and code;
             None for the code's own, which finds gross faults only.
+        weights: Files with the weights of a code's roles, such as ParM's ``parity``: TorchScript,
+            or safetensors for the model's own architecture.
         sample: A request body to try the wrapped handler on, in a process of its own.
         sample_content_type: Its content type; None to go by the file's name.
         archive_format: As torch-model-archiver's.
@@ -172,6 +182,7 @@ def wrap_archive(
             (folder / REPORT_FILE).write_bytes(Path(report).read_bytes())
         if locator is not None:
             keep_free(folder)
+        keep_weights_free(folder)
         (folder / ENTRY_FILE).write_bytes(_entry_file().read_bytes())
 
         def write(found: Capability) -> tuple[dict[str, Any], list[str]]:
@@ -184,6 +195,9 @@ def wrap_archive(
                 plan["worker"].update(put_locator(folder, Path(locator), plan))
             elif plan["check"] in ("screen", "locate"):
                 warnings.append(UNCALIBRATED)
+            plan["worker"].update(put_weights(folder, weights or {}, plan, model))
+            if "weights" in plan["worker"] and not plan["policy"]["reconstruct"]:
+                warnings.append(f"no parity is used: {plan['policy']['reconstruct_reason']}")
             (folder / PLAN_FILE).write_text(
                 json.dumps(plan, indent=1, default=str), encoding="utf-8"
             )
@@ -261,6 +275,7 @@ def _unwrap(folder: Path, manifest: dict[str, Any], rewrap: bool) -> None:
     (folder / ENTRY_FILE).unlink(missing_ok=True)
     (folder / REPORT_FILE).unlink(missing_ok=True)
     remove_locator(folder, worker)
+    remove_weights(folder, worker)
     remove_probe(folder)
 
 

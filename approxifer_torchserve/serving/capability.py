@@ -84,6 +84,28 @@ def inspect_handler(
     )
 
 
+def swaps_model(model_dir: Path, handler: str, serialized: str | None) -> str:
+    """Tells why another module cannot stand in for a handler's ``model``; empty if it may.
+
+    Args:
+        model_dir: The unpacked archive.
+        handler: As for ``inspect_handler``; its steps can be called one by one.
+        serialized: The manifest's file of weights.
+    """
+    if serialized is not None and Path(serialized).suffix == ".onnx":
+        return f"{serialized} is loaded by ONNX's runtime and is no torch.nn.Module"
+    path = model_dir / handler_file(handler)
+    if not path.is_file():
+        return ""  # TorchServe's own, which call self.model
+    classes = [n for n in ast.parse(path.read_text("utf-8")).body if isinstance(n, ast.ClassDef)]
+    nodes = [node for found in classes for node in ast.walk(found)]
+    own = any(isinstance(n, ast.FunctionDef) and n.name == "inference" for n in nodes)
+    reads = {n.attr for n in nodes if isinstance(n, ast.Attribute)}
+    if own and not reads & {"model", "inference"}:
+        return f"inference() of {path.name} does not call self.model"
+    return ""
+
+
 def handler_file(handler: str) -> str:
     """Returns the Python file of a handler's name: ``a/b.py:function`` gives ``b.py``."""
     name = handler.split(":", 1)[0].split("/")[-1]

@@ -97,13 +97,20 @@ def build_plan(
         code = make_code(**settings)
         shape = code.plan()
         wanted = shape.num_workers
-        mode, why = shape.mode, ""
+        mode, why, models = shape.mode, "", list(code.models)
         if mode in ("systematic", "coded") and not capability.codable:
             why = "not coded: " + "; ".join(capability.reasons)
             shape = make_code("uncoded", queries=config.code.queries, stragglers=0).plan()
-            mode = shape.mode
+            mode, models = shape.mode, ["base"] * shape.num_workers
     except (TypeError, ValueError) as error:
         raise ConfigError(f"handler.approxifer.code: {error}") from error
+    roles = sorted(set(code.models) - {"base"})
+    if roles and mode != code.mode and config.enabled:
+        raise ConfigError(
+            f"handler.approxifer.code.name: {code.name} needs weights of its own "
+            f"({', '.join(roles)}), and this handler cannot be coded "
+            f"({'; '.join(capability.reasons)}); use replication or approxifer"
+        )
     checked = verification(config, code, mode, "; ".join(capability.reasons))
     if not config.policy.idempotent and (mode == "coded" or shape.copies > 1):
         raise ConfigError(
@@ -135,6 +142,7 @@ def build_plan(
         "quorum": shape.quorum,
         "copies": shape.copies,
         "systematic": list(shape.systematic),
+        "models": models,
         "check": checked.check,
         "agree": checked.agree,
         "screen_quorum": checked.screen_quorum,
@@ -196,7 +204,7 @@ def _accurate(config: ApproxiferConfig, report: AccuracyReport | None) -> tuple[
 
 
 def read_plan(model_dir: Path) -> Mapping[str, Any]:
-    """Reads ``plan.json`` of an unpacked archive; a locator's name in it becomes its path.
+    """Reads ``plan.json`` of an unpacked archive; names of files in it become their paths.
 
     Raises:
         ConfigError: It is missing, not JSON, or of another format.
@@ -216,4 +224,6 @@ def read_plan(model_dir: Path) -> Mapping[str, Any]:
     worker = plan.get("worker", {})
     if worker.get("locator") is not None:
         worker["locator"] = str(model_dir / worker["locator"])
+    for role, name in worker.get("weights", {}).items():
+        worker["weights"][role] = str(model_dir / name)
     return plan

@@ -6,6 +6,7 @@ A batch may hold clients' requests (``raw``) and jobs of several groups. They ar
     parity ─▶ preprocess members ─▶ code.encode ─┐
     coded  ─▶ coded query ───────────────────────┤ one forward   ┌─▶ prediction ──▶ reply
     raw    ─▶ preprocess rows ───────────────────┴─▶ inference ──┴─▶ postprocess ─▶ reply
+    parity or coded with weights of its own ─▶ a forward for each role ───────────▶ reply
     decode ─▶ preprocess members, code.decode ────────────────────▶ postprocess ──▶ reply
     screen ─▶ do the answers of a group fit together? ────────────────────────────▶ reply
     compare ─▶ two predictions within tolerance? ─────────────────────────────────▶ reply
@@ -37,6 +38,7 @@ from approxifer_torchserve.serving.members import (
     member_request,
     parse_job,
 )
+from approxifer_torchserve.serving.weights import BASE, OwnWeights, WeightsError
 
 logger = logging.getLogger(__name__)
 NOT_FINITE = "prediction holds NaN or Inf"
@@ -91,10 +93,13 @@ class CodedService:
         self.coding: Coding | None = None
         if self.staged is not None and plan["mode"] in ("systematic", "coded"):
             self.coding = Coding(plan, self.staged)
+        files = plan["worker"].get("weights", {})
+        self.weights = OwnWeights(plan.get("models", []), files, handler)
 
     def handle(self, data: list[Any], context: Any) -> Any:
         """Serves one batch as TorchServe delivers it; returns one body per request."""
         self.faults.apply()
+        self.weights.let_go()
         jobs = self._jobs(context)
         if not any(job is not None for job in jobs):
             return self.plain(data, context)
@@ -134,8 +139,8 @@ class _Batch:
         self.context = context
         self.jobs = jobs
         self.replies: dict[int, Any] = {}
-        self.mates = Mates()
-        self.places: dict[int, int] = {}
+        self.mates: dict[str, Mates] = {BASE: Mates()}
+        self.places: dict[int, tuple[Mates, int]] = {}
 
     def serve(self) -> list[Any]:
         kinds: dict[str, list[tuple[int, Job]]] = {}
@@ -156,6 +161,9 @@ class _Batch:
             for index, job in kinds.get(kind, []):
                 self._guarded(index, job, step)
         self._serve_raw(kinds.get("raw", []))
+        for role, mates in self.mates.items():
+            if role != BASE and self.service.staged is not None:
+                self.service.weights.infer(role, mates, self.service.staged)
         for kind in ("parity", "coded"):
             for index, job in kinds.get(kind, []):
                 if index in self.places:
@@ -225,10 +233,10 @@ class _Batch:
         if staged is None or os.environ.get("ENABLE_TORCH_PROFILER"):
             self.service.whole.run(live)
             if staged is not None:
-                staged.infer_mates(self.mates)
+                staged.infer_mates(self.mates[BASE])
         else:
             start = time.time()
-            staged.run(live, self.mates)
+            staged.run(live, self.mates[BASE])
             metrics = self.context.metrics
             if live and metrics is not None:
                 spent = round((time.time() - start) * 1000, 2)
@@ -294,29 +302,36 @@ class _Batch:
 
     def _parity(self, index: int, job: Job) -> None:
         coder = self._coder()
-        query = coder.parity(job, self._members(index, job))
-        self.places[index] = self.mates.add(query, self._request(index))
+        self._place(index, job, coder.parity(job, self._members(index, job)))
 
-    def _coded(self, index: int, _: Job) -> None:
+    def _coded(self, index: int, job: Job) -> None:
         blob = self.data[index].get("coded")
-        query = coded_query(blob, self._coder().flow)
-        self.places[index] = self.mates.add(query, self._request(index))
+        self._place(index, job, coded_query(blob, self._coder().flow))
+
+    def _place(self, index: int, job: Job, query: trees.Tree) -> None:
+        mates = self.mates.setdefault(self.service.weights.role(job.coded), Mates())
+        self.places[index] = (mates, mates.add(query, self._request(index)))
 
     def _prediction(self, index: int, job: Job) -> None:
-        prediction = reply_of(self.mates, self.places[index])
+        mates, place = self.places[index]
+        if isinstance(error := mates.outputs[place], WeightsError):
+            header = {"kind": job.kind, "erasure": str(error), "unloaded": True}
+            self.replies[index] = frame.build(header, {})
+            return
+        prediction = reply_of(mates, place)
         if not trees.finite(prediction):
             self.replies[index] = frame.build({"kind": job.kind, "erasure": NOT_FINITE}, {})
             return
         sections = {"prediction": wire.encode(prediction)}
         self.replies[index] = frame.build({"kind": job.kind}, sections)
 
-    def _compare(self, index: int, _: Job) -> None:
+    def _compare(self, index: int, job: Job) -> None:
         data = self.data[index]
         if "first" not in data or "second" not in data:
             raise JobError("compare: expected the parameters first and second")
         tolerance = self.service.plan["worker"]["tolerance"]
         verdict = agree(bytes(data["first"]), bytes(data["second"]), **tolerance)
-        self.replies[index] = frame.build({"kind": "compare", "agree": verdict}, {})
+        self.replies[index] = frame.build({"kind": job.kind, "agree": verdict}, {})
 
     def _predictions(self, index: int, job: Job) -> dict[int, Any]:
         blobs = {}

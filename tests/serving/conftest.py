@@ -7,6 +7,7 @@ import pytest
 import torch
 from live_server import LATE_AFTER_MS, MODEL, net, png
 
+from approxifer_torchserve import own_weights
 from approxifer_torchserve.codes import calibrate, make_code, save_locator
 from approxifer_torchserve.serving.archive import wrap_archive
 
@@ -81,4 +82,32 @@ def store(tmp_path_factory):
         code={**code, "systematic": True},
         policy={"on_late": ["reconstruct"], "min_degraded_accuracy": 0, "group_delay_ms": 50},
     )
+    wrap_archive(
+        export_path=folder,
+        model_name="summed",
+        handler=str(MODEL / "exact.py"),
+        model_file=MODEL / "net.py",
+        serialized_file=weights,
+        settings={"minWorkers": 4, "maxWorkers": 4},
+        approxifer={
+            "code": {"name": "parm", "queries": 3, "stragglers": 1},
+            "policy": {
+                "on_late": ["reconstruct"],
+                "min_degraded_accuracy": 0,
+                "late_after_ms": 300,
+                "group_delay_ms": 50,
+                "deadline_ms": 20_000,
+            },
+        },
+        weights={"parity": sum_of(3, weights.parent / "parity.safetensors")},
+    )
     return folder
+
+
+def sum_of(queries, path):
+    """The weights that answer the sum of so many queries: exact, since the model is affine."""
+    model = net()
+    with torch.no_grad():
+        model.linear.bias.mul_(queries)
+    own_weights.save(model, path)
+    return path

@@ -89,6 +89,7 @@ def test_the_plan_of_the_protocol():
         "quorum": 8,
         "copies": 1,
         "systematic": [0, 1, 2, 3, 4, 5, 6, 7, None],
+        "models": ["base"] * 9,
         "check": "none",
         "agree": 1,
         "screen_quorum": None,

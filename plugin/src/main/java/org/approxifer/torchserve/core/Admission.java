@@ -16,6 +16,11 @@ final class Admission {
     this.watchdog = watchdog;
   }
 
+  /** How many more clients may wait. */
+  int capacity() {
+    return Math.max(0, limit - router.live.size());
+  }
+
   void offer(Client client) {
     router.counters.requests++;
     Query query = new Query(client, router.clock.nanos(), router.plan.deadlineNanos);

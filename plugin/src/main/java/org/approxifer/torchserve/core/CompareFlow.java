@@ -49,7 +49,7 @@ final class CompareFlow implements Flow {
   @Override
   public void erased(Assignment assignment, String reason) {
     router.counters.erasures++;
-    router.ledger.of(assignment.worker).erased();
+    router.ledger.of(assignment.worker).erased(router.clock.nanos());
     again(assignment);
   }
 

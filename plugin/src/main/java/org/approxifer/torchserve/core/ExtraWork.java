@@ -18,8 +18,9 @@ final class ExtraWork {
   private double tokens = BURST;
   private boolean open;
 
-  ExtraWork(double maxShare) {
+  ExtraWork(double maxShare, boolean open) {
     this.maxShare = maxShare;
+    this.open = open;
   }
 
   void admitted() {

@@ -100,6 +100,9 @@ final class GroupFlow implements Flow {
       decoded.settle(task.group, answer, reply);
     } else if (reply.text("erasure") != null || !reply.has("prediction")) {
       String erasure = reply.text("erasure");
+      if (reply.header.has("unloaded")) {
+        router.holders.failed(assignment.worker, task.coded);
+      }
       erased(assignment, erasure == null ? "the reply has no prediction" : erasure);
     } else {
       coded(task.group, task.coded, assignment.worker, reply.section("prediction"));
@@ -231,7 +234,10 @@ final class GroupFlow implements Flow {
   public void died(Assignment assignment) {
     Task task = assignment.task;
     switch (task.kind) {
-      case PARITY -> breakUp(task.group);
+      case PARITY -> {
+        router.holders.failed(assignment.worker, task.coded); // loading may be what killed it
+        breakUp(task.group);
+      }
       case CODED -> {
         if (++task.deaths < MOST_DEATHS) {
           router.enqueueFirst(queries.again(assignment));

@@ -11,13 +11,15 @@ import java.util.function.Consumer;
 /**
  * Who gets which task. All idle workers wait here at once; a task goes to the one that was busy
  * last among those that may have it, slow workers after all others: its caches are warm, and at low
- * load round-robin would pick the coldest of all each time.
+ * load round-robin would pick the coldest of all each time. Where some workers hold weights that
+ * parities need, they come after those that do not, so that they are free for the parity.
  */
 final class HandOut {
   private final ReentrantLock lock;
   private final Clock clock;
   private final Backlog backlog;
   private final Ledger ledger;
+  private final Holders holders;
   private final Payloads payloads;
   private final Consumer<Assignment> handed;
   private final Consumer<Assignment> takenBack;
@@ -35,6 +37,7 @@ final class HandOut {
       Clock clock,
       Backlog backlog,
       Ledger ledger,
+      Holders holders,
       Payloads payloads,
       Consumer<Assignment> handed,
       Consumer<Assignment> takenBack) {
@@ -42,6 +45,7 @@ final class HandOut {
     this.clock = clock;
     this.backlog = backlog;
     this.ledger = ledger;
+    this.holders = holders;
     this.payloads = payloads;
     this.handed = handed;
     this.takenBack = takenBack;
@@ -59,6 +63,7 @@ final class HandOut {
         throw new InterruptedException();
       }
       waiters.add(waiter);
+      holders.asked(worker);
       dispatch();
       while (waiter.assignment == null) {
         waiter.ready.await();
@@ -66,6 +71,8 @@ final class HandOut {
       return waiter.assignment;
     } catch (InterruptedException e) {
       waiters.remove(waiter);
+      // TorchServe interrupts a waiting worker's thread when the process is gone, or is to go.
+      holders.left(worker);
       if (waiter.assignment != null) {
         takenBack.accept(waiter.assignment);
         backlog.addFirst(waiter.assignment.task);
@@ -97,10 +104,10 @@ final class HandOut {
       return;
     }
     long now = clock.nanos();
-    for (boolean lastChoice : new boolean[] {false, true}) {
+    for (int choice = 0; choice < 4; choice += holders.none() ? 2 : 1) {
       for (int i = waiters.size() - 1; i >= 0; i--) {
         Waiter waiter = waiters.get(i);
-        if (waiter.assignment == null && ledger.of(waiter.worker).lastChoice(now) == lastChoice) {
+        if (waiter.assignment == null && choice(waiter.worker, now) == choice) {
           waiter.assignment = take(waiter.worker, true);
           if (waiter.assignment != null) {
             waiter.ready.signal();
@@ -108,6 +115,10 @@ final class HandOut {
         }
       }
     }
+  }
+
+  private int choice(String worker, long now) {
+    return (ledger.of(worker).lastChoice(now) ? 2 : 0) + (holders.isHolder(worker) ? 1 : 0);
   }
 
   /** How many workers wait for work now. */
@@ -121,6 +132,7 @@ final class HandOut {
 
   private Assignment take(String worker, boolean first) {
     long now = clock.nanos();
+    holders.asked(worker);
     // A quarantined worker waits long, and is asked each time anything happens.
     Task task =
         ledger.of(worker).quarantined
@@ -150,7 +162,7 @@ final class HandOut {
     }
     return switch (task.kind) {
       case RAW, HEDGE -> mayQuery(task.query, worker, now);
-      case PARITY, CODED -> task.group.may(task.kind, worker);
+      case PARITY, CODED -> task.group.may(task.kind, worker) && holders.may(task, worker);
       case ENCODE, DECODE, SCREEN -> true;
       case COMPARE -> task.comparison.mayJudge(worker, now);
       case PROBE -> worker.equals(task.only);

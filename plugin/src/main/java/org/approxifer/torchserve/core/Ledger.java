@@ -29,6 +29,11 @@ final class Ledger {
     return workers.size();
   }
 
+  /** Ids of all workers there are. */
+  Set<String> workers() {
+    return workers.keySet();
+  }
+
   /** True if a worker may have client work that is not among those that are ruled out. */
   boolean another(Predicate<String> ruledOut) {
     for (Map.Entry<String, Entry> worker : workers.entrySet()) {
@@ -73,7 +78,7 @@ final class Ledger {
     return troubled > 0 && 2 * troubled <= workers.size();
   }
 
-  void addTo(List<Metric> metrics) {
+  void addTo(List<Metric> metrics, Holders holders) {
     workers.forEach(
         (id, entry) -> {
           metrics.add(
@@ -109,12 +114,26 @@ final class Ledger {
                   "worker",
                   id,
                   entry.quarantined ? 1 : 0));
+          metrics.add(
+              Metric.of(
+                  "approxifer_worker_own_weights",
+                  "Weights other than the model's that a worker is to hold, such as a parity's.",
+                  "worker",
+                  id,
+                  holders.roles(id).size()));
         });
   }
 
-  Map<String, Object> report(long now) {
+  Map<String, Object> report(long now, Holders holders) {
     Map<String, Object> report = new LinkedHashMap<>();
-    workers.forEach((id, entry) -> report.put(id, entry.report(now)));
+    workers.forEach(
+        (id, entry) -> {
+          Map<String, Object> own = entry.report(now);
+          if (!holders.none()) {
+            own.put("weights", holders.roles(id));
+          }
+          report.put(id, own);
+        });
     return report;
   }
 
@@ -153,6 +172,8 @@ final class Ledger {
     private int erasureStreak;
     private long lastDeath;
     private long lastHanded;
+    private long troubleBegan;
+    private long lastTrouble;
 
     void handed(long now) {
       handed++;
@@ -171,7 +192,8 @@ final class Ledger {
     }
 
     /** An answer that could not be used. */
-    void erased() {
+    void erased(long now) {
+      trouble(now);
       erasures++;
       erasureStreak++;
     }
@@ -202,7 +224,8 @@ final class Ledger {
       judgements.clear();
     }
 
-    void late() {
+    void late(long now) {
+      trouble(now);
       late++;
       lateStreak++;
     }
@@ -227,7 +250,29 @@ final class Ledger {
     }
 
     boolean present() {
-      return lastHanded >= lastDeath && (lateStreak == 0 || unanswered == 0);
+      return lastHanded >= lastDeath && !stuck();
+    }
+
+    private boolean stuck() {
+      return lateStreak > 0 && unanswered > 0;
+    }
+
+    /** Slow, stuck in a job, or its answers cannot be used. */
+    boolean inTrouble() {
+      return slow() || garbled() || stuck();
+    }
+
+    /** In trouble, and new signs of it came so long after the first, or a job is stuck so long. */
+    boolean staysInTrouble(long now, long nanos) {
+      return inTrouble()
+          && (lastTrouble - troubleBegan > nanos || stuck() && now - lastHanded > nanos);
+    }
+
+    private void trouble(long now) {
+      if (lateStreak == 0 && erasureStreak == 0) {
+        troubleBegan = now;
+      }
+      lastTrouble = now;
     }
 
     boolean garbled() {

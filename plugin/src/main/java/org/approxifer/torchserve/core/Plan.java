@@ -5,6 +5,7 @@ import com.google.gson.JsonObject;
 import com.google.gson.JsonParseException;
 import com.google.gson.JsonParser;
 import java.util.ArrayList;
+import java.util.Collections;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Locale;
@@ -14,6 +15,9 @@ import java.util.Map;
 public final class Plan {
   /** The only layout of plan.json that this plugin reads. */
   public static final int FORMAT = 1;
+
+  /** The role of the model's own weights. */
+  static final String BASE = "base";
 
   /** How the queries of a model reach its workers. */
   public enum Mode {
@@ -55,6 +59,9 @@ public final class Plan {
 
   /** Coded query indices that are not a query themselves. */
   final List<Integer> parities = new ArrayList<>();
+
+  /** Whose weights serve each coded query: {@link #BASE}, or a role of the code's own. */
+  final List<String> models = new ArrayList<>();
 
   /** Lateness in nanoseconds, or -1 for auto. */
   final long lateAfterNanos;
@@ -123,6 +130,7 @@ public final class Plan {
       }
       index++;
     }
+    readModels();
     JsonObject policy = need(json, "policy").getAsJsonObject();
     JsonElement late = need(policy, "late_after_ms");
     lateAfterNanos =
@@ -192,6 +200,28 @@ public final class Plan {
               + parities.size()
               + " parities, screen_quorum="
               + screenQuorum);
+    }
+  }
+
+  private void readModels() {
+    if (json.has("models")) {
+      need(json, "models").getAsJsonArray().forEach(role -> models.add(role.getAsString()));
+    } else {
+      models.addAll(Collections.nCopies(numWorkers, BASE));
+    }
+    boolean fits = models.size() == numWorkers;
+    for (int index = 0; fits && mode == Mode.SYSTEMATIC && index < numWorkers; index++) {
+      // A query that is sent as it is answers a client.
+      fits = parities.contains(index) || models.get(index).equals(BASE);
+    }
+    if (!fits) {
+      throw new JsonParseException(
+          "plan.json: expected "
+              + numWorkers
+              + " models, \""
+              + BASE
+              + "\" for each query that is sent as it is; found "
+              + models);
     }
   }
 

@@ -91,7 +91,7 @@ final class ProbeFlow implements Flow {
   @Override
   public void erased(Assignment assignment, String reason) {
     router.counters.erasures++;
-    router.ledger.of(assignment.worker).erased();
+    router.ledger.of(assignment.worker).erased(router.clock.nanos());
     waitForNextTurn(assignment.task);
   }
 

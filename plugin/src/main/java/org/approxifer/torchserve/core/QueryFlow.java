@@ -211,7 +211,7 @@ final class QueryFlow implements Flow {
    */
   void noteErasure(Assignment assignment, String reason) {
     router.counters.erasures++;
-    router.ledger.of(assignment.worker).erased();
+    router.ledger.of(assignment.worker).erased(router.clock.nanos());
     router.probing.bringForward(assignment.worker);
     settlement.note(
         true,

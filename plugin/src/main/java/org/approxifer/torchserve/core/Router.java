@@ -29,9 +29,9 @@ public final class Router {
   final Ledger ledger = new Ledger();
   final Counters counters;
 
-  private final int limit;
   private final ReentrantLock lock = new ReentrantLock();
   final Backlog backlog = new Backlog();
+  final Holders holders;
   final HandOut handOut;
   private final Settlement settlement;
   final GroupFlow groups;
@@ -60,17 +60,17 @@ public final class Router {
    */
   public Router(String name, Plan plan, int limit, Signer signer, Clock clock, Timers timers) {
     this.plan = plan;
-    this.limit = limit;
     this.clock = clock;
     this.timers = timers;
     counters = new Counters(plan.queries);
     lateness = new Lateness(plan);
-    extra = new ExtraWork(plan.maxExtraLoad);
-    parityWork = new ExtraWork(plan.maxExtraLoad);
-    parityWork.open(true);
+    extra = new ExtraWork(plan.maxExtraLoad, false);
+    parityWork = new ExtraWork(plan.maxExtraLoad, true);
     payloads = new Payloads(signer);
+    holders = new Holders(plan, ledger, clock);
     handOut =
-        new HandOut(lock, clock, backlog, ledger, payloads, this::onHanded, this::onTakenBack);
+        new HandOut(
+            lock, clock, backlog, ledger, holders, payloads, this::onHanded, this::onTakenBack);
     settlement = new Settlement(name, clock, counters, live, replies);
     queries = new QueryFlow(this, settlement);
     groups = new GroupFlow(this, settlement, queries);
@@ -181,6 +181,7 @@ public final class Router {
             settlement.note(
                 true, "worker " + assignment.worker + " died with a " + assignment.described());
             ledger.of(assignment.worker).died(clock.nanos());
+            holders.left(assignment.worker);
             flow(assignment.task).died(assignment);
           } else {
             ledger.of(assignment.worker).returned();
@@ -216,7 +217,7 @@ public final class Router {
           }
           counters.late++;
           assignment.late = true;
-          ledger.of(assignment.worker).late();
+          ledger.of(assignment.worker).late(clock.nanos());
           extra.open(ledger.someInTrouble(clock.nanos()));
           flow(assignment.task).late(assignment);
         });
@@ -263,7 +264,7 @@ public final class Router {
     locked(
         () -> {
           long now = clock.nanos();
-          ledger.keep(workers);
+          holders.keep(workers);
           extra.open(ledger.someInTrouble(now));
           watchdog.observe(workers, registered, now);
           for (Assignment assignment : new ArrayList<>(out)) {
@@ -337,7 +338,7 @@ public final class Router {
 
   /** How many more clients may wait. */
   public int capacity() {
-    return callLocked(() -> Math.max(0, limit - live.size()));
+    return callLocked(admission::capacity);
   }
 
   /** The state as plain maps and numbers, for GET /coded. */

@@ -26,14 +26,14 @@ final class State {
     report.put("dropped_jobs", router.backlog.dropped());
     report.put("extra_work", router.extra.report());
     report.put("counters", router.counters.report());
-    report.put("workers", router.ledger.report(router.clock.nanos()));
+    report.put("workers", router.ledger.report(router.clock.nanos(), router.holders));
     return report;
   }
 
   List<Metric> asMetrics() {
     List<Metric> metrics = new ArrayList<>();
     router.counters.addTo(metrics);
-    router.ledger.addTo(metrics);
+    router.ledger.addTo(metrics, router.holders);
     metrics.add(
         Metric.of(
             "approxifer_dropped_jobs_total",
