@@ -69,7 +69,7 @@ def load(
         model = _script(path, device)
     else:
         model = _filled(path, like, device)
-        _check_purpose(path, about or {})
+        check_purpose(path, about or {})
     for parameter in model.parameters():
         parameter.requires_grad_(False)
     return model.eval()
@@ -111,6 +111,25 @@ def describe(code: Code, role: str) -> dict[str, str]:
         "stragglers": str(code.stragglers),
         "role": role,
     }
+
+
+def check_purpose(path: Path, about: Mapping[str, str]) -> None:
+    """Refuse weights whose file says that they were trained for something else.
+
+    Args:
+        path: A safetensors file; one that says nothing is taken.
+        about: What it shall be for, see ``describe``.
+
+    Raises:
+        OwnWeightsError: It says something else.
+    """
+    with safe_open(path, framework="pt") as file:
+        said = json.loads((file.metadata() or {}).get(PURPOSE, "{}"))
+    if any(said.get(key, value) != value for key, value in about.items()):
+        found = {key: said[key] for key in about if key in said}
+        raise OwnWeightsError(
+            f"{path}: expected weights that were trained for {dict(about)}, got some for {found}"
+        )
 
 
 def digest(path: Path) -> str:
@@ -164,16 +183,6 @@ def _filled(path: Path, like: nn.Module | None, device: torch.device | str) -> n
             "with torch.jit.save"
         ) from error
     return model
-
-
-def _check_purpose(path: Path, about: Mapping[str, str]) -> None:
-    with safe_open(path, framework="pt") as file:
-        said = json.loads((file.metadata() or {}).get(PURPOSE, "{}"))
-    if any(said.get(key, value) != value for key, value in about.items()):
-        found = {key: said[key] for key in about if key in said}
-        raise OwnWeightsError(
-            f"{path}: expected weights that were trained for {dict(about)}, got some for {found}"
-        )
 
 
 def _first_line(error: Exception) -> str:

@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 
-from approxifer_torchserve.own_weights import OwnWeightsError, load
+from approxifer_torchserve.codes import make_code
+from approxifer_torchserve.own_weights import OwnWeightsError, check_purpose, describe, load
 from approxifer_torchserve.serving.capability import swaps_model
 from approxifer_torchserve.serving.config import ConfigError
 from approxifer_torchserve.serving.staging import ArchiveError
@@ -40,7 +41,7 @@ def put_weights(
 
     Raises:
         RolesError: A role has no file, or a file no role.
-        ConfigError: A file holds no weights, or those of another architecture.
+        ConfigError: A file holds no weights, or those of another architecture, or for another code.
         ArchiveError: This handler cannot use them.
     """
     roles = sorted(set(plan["models"]) - {BASE})
@@ -62,7 +63,7 @@ def put_weights(
     for role in roles:
         path = Path(given[role])
         try:
-            _check(path, base)
+            _check(path, base, describe(make_code(**plan["code"]), role))
         except (OSError, OwnWeightsError) as error:
             raise ConfigError(f"weights of {role}: {error}") from error
         names[role] = f"{PREFIX}{role}{path.suffix}"
@@ -83,7 +84,7 @@ def remove_weights(folder: Path, worker: Mapping[str, Any]) -> None:
             (folder / Path(str(name)).name).unlink(missing_ok=True)
 
 
-def _check(path: Path, base: Mapping[str, torch.Tensor] | None) -> None:
+def _check(path: Path, base: Mapping[str, torch.Tensor] | None, about: Mapping[str, str]) -> None:
     """Sees that a file can be loaded, as far as that is possible without the user's handler."""
     if not path.is_file() or zipfile.is_zipfile(path):
         load(path, None, "cpu")
@@ -97,6 +98,7 @@ def _check(path: Path, base: Mapping[str, torch.Tensor] | None) -> None:
             f"{path}: expected TorchScript or safetensors, got neither ({error}); save the state "
             "dict with safetensors.torch.save_model"
         ) from error
+    check_purpose(path, about)
     if base is None:
         return
     # Of tensors that share their memory the file holds one.

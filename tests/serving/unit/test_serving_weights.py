@@ -281,6 +281,15 @@ def test_a_file_that_cannot_be_used_is_refused_when_archiving(tmp_path, what):
         wrap(tmp_path, {"parity": path}, serialized_file=own)
 
 
+def test_weights_that_were_trained_for_another_code_are_refused_when_archiving(tmp_path):
+    path = tmp_path / "parity.safetensors"
+    code = make_code(**ONE["code"])
+    own_weights.save(parity(3), path, own_weights.describe(code, "parity"))
+    wrap(tmp_path, {"parity": path})
+    with pytest.raises(ConfigError, match=r"weights of parity: .*expected weights that were"):
+        wrap(tmp_path, {"parity": path}, {**ONE, "code": {**ONE["code"], "queries": 2}})
+
+
 def test_a_sample_tries_the_weights_too(tmp_path, one):
     sample = tmp_path / "sample.png"
     sample.write_bytes(png(1))
