@@ -157,6 +157,10 @@ class Live:
         ids = [self.id_of(model, pid) for pid in pids]
         until(lambda: all(self.workers(model)[i]["unanswered"] > 0 for i in ids))
 
+    def quarantined(self, model, worker):
+        """Whether a worker is or was in quarantine: a short stay may be missed."""
+        return bool(self.log(f"{model} version 1.0: worker {worker} is quarantined"))
+
     def unspent(self, model):
         """Registers a model anew if other tests, or a busy machine, have spent its hedges."""
         if self.state(model)["extra_work"]["tokens"] < 5:

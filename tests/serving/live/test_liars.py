@@ -44,7 +44,7 @@ def test_a_pair_lets_no_wrong_answer_through_and_the_liar_is_quarantined(live, l
     name = live.id_of("checked", liar)
     live.fault({liar: LIE})
     with load("checked", clients=3) as light:
-        until(lambda: live.workers("checked")[name]["state"] == "quarantined")
+        until(lambda: live.quarantined("checked", name))
         # The restarted worker is another process, which nobody told to lie: it heals.
         until(lambda: live.workers("checked")[name]["state"] in WELL)
         light.wait_for(100)
@@ -65,7 +65,7 @@ def test_probes_find_a_silent_liar_and_one_that_cannot_be_healed_is_kept_out(liv
     # The device lies, not the process: its restarts lie too, from their first answer on.
     live.fault({"*": LIE} | {pid: {} for pid in live.pids("probed")[1:]})
     with load("probed", clients=2) as light:
-        until(lambda: live.workers("probed")[name]["state"] == "quarantined")
+        until(lambda: live.quarantined("probed", name))
         quarantined_at = len(light.answers)
         until(lambda: live.workers("probed")[name]["state"] == "kept out")
     after = light.answers[quarantined_at + 10 :]

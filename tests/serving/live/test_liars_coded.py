@@ -63,7 +63,7 @@ def test_three_copies_that_vote_let_no_wrong_answer_through(live, load, room):
     room("voted")
     liar = lie(live, "voted", 1, LIE)
     with load("voted", clients=3) as light:
-        until(lambda: live.workers("voted")[liar]["state"] == "quarantined")
+        until(lambda: live.quarantined("voted", liar))
         # The restarted worker is another process, which nobody told to lie: it heals.
         until(lambda: live.workers("voted")[liar]["state"] in WELL)
         light.wait_for(100)
@@ -79,7 +79,7 @@ def test_a_gross_liar_among_screened_workers_reaches_nobody_and_is_quarantined(l
         # Honest so far: what a screen settled is most of the work where none is late.
         until(lambda: verified(light).count("screened") > 10)
         liar = lie(live, "screened", 2, GROSS)
-        until(lambda: live.workers("screened")[liar]["state"] == "quarantined")
+        until(lambda: live.quarantined("screened", liar))
         until(lambda: live.workers("screened")[liar]["state"] in WELL)
         light.wait_for(len(light.answers) + 60)
     assert set(light.statuses) == {200}
@@ -96,7 +96,7 @@ def test_a_located_liar_is_left_out_and_suspected(live, load, room):
     with load("located", clients=1) as light:
         light.wait_for(5)
         until(lambda: live.workers("located")[liar]["suspicions"] > 0)
-        until(lambda: live.workers("located")[liar]["state"] == "quarantined")
+        until(lambda: live.quarantined("located", liar))
         until(lambda: live.workers("located")[liar]["state"] in WELL)
         light.wait_for(len(light.answers) + 20)
     assert set(light.statuses) == {200}
