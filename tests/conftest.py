@@ -10,6 +10,8 @@ for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
 
 # No limit on an example's time, nor on making one: they say how busy the machine is.
 settings.register_profile("steady", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+# The same examples every time, so that CI judges the change and not the draw.
+settings.register_profile("same", settings.get_profile("steady"), derandomize=True)
 settings.load_profile("steady")
 
 
