@@ -120,7 +120,7 @@ def run(
     ] = False,
     as_json: Json = False,
 ) -> None:  # fmt: skip
-    """Wrap a model into one coded archive; your handler stays as it is.
+    r"""Wrap a model into one coded archive; your handler stays as it is.
 
     From an archive you have:
 
@@ -147,7 +147,7 @@ def run(
     With ParM, whose parity has weights of its own:
 
       approxifer archive --mar resnet.mar --code parm --queries 4 --report accuracy.json
-      --weights parity=parity.safetensors --policy on_late='[hedge, reconstruct]'
+      --weights parity=parity.safetensors --policy on_late='\[hedge, reconstruct]'
     """
     if (mar is None) == (model_name is None or handler is None):
         raise typer.BadParameter(

@@ -196,6 +196,8 @@ def wrap_archive(
             elif plan["check"] in ("screen", "locate"):
                 warnings.append(UNCALIBRATED)
             plan["worker"].update(put_weights(folder, weights or {}, plan, model))
+            if accuracy is not None:
+                accuracy.check_weights(weights or {})
             if "weights" in plan["worker"] and not plan["policy"]["reconstruct"]:
                 warnings.append(f"no parity is used: {plan['policy']['reconstruct_reason']}")
             (folder / PLAN_FILE).write_text(

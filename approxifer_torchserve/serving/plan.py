@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from approxifer_torchserve import __version__
 from approxifer_torchserve.codes import make_code
+from approxifer_torchserve.own_weights import digest
 from approxifer_torchserve.serving.capability import Capability
 from approxifer_torchserve.serving.config import ApproxiferConfig, CodeConfig, ConfigError
 from approxifer_torchserve.serving.verification import verification
@@ -31,12 +32,26 @@ class CodeAccuracy(BaseModel):
 
 
 class AccuracyReport(BaseModel):
-    """What an evaluation found: the base model's accuracy and that of each code."""
+    """What an evaluation found: the base model's accuracy and that of each code.
+
+    ``weights`` are the sha256 of the files that codes with weights of their own were measured with.
+    """
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
     base_accuracy: float = Field(gt=0, le=1)
     codes: dict[str, CodeAccuracy]
+    weights: dict[str, str] = {}
+
+    def check_weights(self, given: Mapping[str, Path]) -> None:
+        """Raises ``ConfigError`` where a role's file is not the one that was measured."""
+        for role, path in given.items():
+            if self.weights.get(role, found := digest(path)) != found:
+                raise ConfigError(
+                    f"report: it was measured with other weights of {role}, sha256 "
+                    f"{self.weights[role][:12]}…, not with {path}, {found[:12]}…; give that file, "
+                    "or measure this one (approxifer evaluate)"
+                )
 
 
 def load_report(path: Path) -> AccuracyReport:

@@ -109,7 +109,10 @@ def test_a_holder_that_is_the_straggler_costs_the_parity_and_nobody_waits_for_it
     assert not any(state[gauge] for gauge in ("in_flight", "waiting", "outstanding_jobs"))
 
 
-@pytest.mark.parametrize("how", ["death", "quarantine", "scaled away", "unloaded", "frozen"])
+LOSSES = ["death", "death at another job", "quarantine", "scaled away", "unloaded", "frozen"]
+
+
+@pytest.mark.parametrize("how", LOSSES)
 def test_another_worker_is_chosen_when_the_holder_is_lost(bench, how):
     b, (holder,), others = serving(bench, deadline_ms=10_000)
     _, jobs = members(b, others[0])
@@ -121,7 +124,13 @@ def test_another_worker_is_chosen_when_the_holder_is_lost(bench, how):
         b.reply(parity, erasure="weights of parity: no such file", unloaded=True)
     else:
         b.reply(parity, [("prediction", b"P")])
-    if how == "quarantine":
+    if how == "death at another job":
+        b.offer()
+        b.die(b.poll(holder))
+        assert holder not in held(b)
+        settle(b, [b.poll(others[1])])
+        b.advance(6)  # its group, which goes without a parity, closes
+    elif how == "quarantine":
         b.router.quarantine(holder)
         b.guard()
     elif how == "scaled away":
@@ -136,7 +145,7 @@ def test_another_worker_is_chosen_when_the_holder_is_lost(bench, how):
         b.guard()
     (next_,) = held(b)
     assert next_ in others
-    if how == "death":  # the process is back, without weights
+    if how == "death":  # the process is back, but who knows what killed it
         assert b.poll(holder) is None
         b.guard()
         assert list(held(b)) == [next_]

@@ -290,6 +290,19 @@ def test_weights_that_were_trained_for_another_code_are_refused_when_archiving(t
         wrap(tmp_path, {"parity": path}, {**ONE, "code": {**ONE["code"], "queries": 2}})
 
 
+def test_a_report_counts_for_the_weights_that_it_measured(tmp_path, one):
+    report = tmp_path / "report.json"
+    name = "parm(byzantine=0,queries=3,stragglers=1)"
+    found = {"base_accuracy": 0.9, "codes": {name: {"A_d": 0.85}}}
+    asked = {**ONE, "policy": {"on_late": ["reconstruct"]}}
+    for weights in ({}, {"parity": own_weights.digest(one["parity"])}):
+        report.write_text(json.dumps({**found, "weights": weights}))
+        assert wrap(tmp_path, one, asked, report=report).plan["policy"]["reconstruct"]
+    report.write_text(json.dumps({**found, "weights": {"parity": "0" * 64}}))
+    with pytest.raises(ConfigError, match="report: it was measured with other weights of parity"):
+        wrap(tmp_path, one, asked, report=report)
+
+
 def test_a_sample_tries_the_weights_too(tmp_path, one):
     sample = tmp_path / "sample.png"
     sample.write_bytes(png(1))
