@@ -4,7 +4,7 @@ Usage::
 
     python -m approxifer_torchserve.examples.parm_digits --out build/parm_digits
 
-writes, in ``--out``: ``digits.pt`` (the base model's weights, of ``examples/digits/model.py``),
+writes, in ``--out``: ``digits.pt`` (the base model's weights),
 ``k2/parity.safetensors`` and ``k4/parity.safetensors`` (what an archive with code ``parm`` needs),
 beside each its ``report.json`` for ``approxifer archive --report``, and a ``report.json`` of all.
 The parities see the training images only, and no labels; everything is measured on the test images.
@@ -17,8 +17,8 @@ import torch
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
-from approxifer_torchserve.examples.digits.model import DigitsNet
-from approxifer_torchserve.examples.digits.train import SEED, TEST_SHARE, as_pixels, train
+from approxifer_torchserve.bench.digits.model import DigitsNet
+from approxifer_torchserve.bench.digits.train import SEED, TEST_SHARE, as_pixels, train
 from approxifer_torchserve.examples.parm_measure import (
     Recipe,
     data_of,
@@ -72,7 +72,7 @@ def main() -> None:
             folder,
             SEED,
             data="scikit-learn's digits, test images",
-            model="examples/digits/model.py",
+            model="approxifer_torchserve/bench/digits/model.py",
         )
     show(rows, f"digits, {len(unseen)} test images, S=1")
     write(

@@ -14,10 +14,10 @@ training data are not used.
 import argparse
 from pathlib import Path
 
+from approxifer_torchserve.artifacts.models import load_model
 from approxifer_torchserve.cli.model_options import scales
 from approxifer_torchserve.evaluation.data import load_data
 from approxifer_torchserve.evaluation.inputs import Scaling
-from approxifer_torchserve.evaluation.models import load_model
 from approxifer_torchserve.examples.parm_measure import (
     Recipe,
     measure,

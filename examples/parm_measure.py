@@ -18,13 +18,13 @@ from rich.table import Table
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
+from approxifer_torchserve.artifacts.weights import digest, load
 from approxifer_torchserve.codes import make_code
 from approxifer_torchserve.evaluation import make_cases
 from approxifer_torchserve.evaluation.data import Data
 from approxifer_torchserve.evaluation.report import build_report, write_report
 from approxifer_torchserve.evaluation.run import Settings, run
 from approxifer_torchserve.lightning import ParityTraining
-from approxifer_torchserve.own_weights import digest, load
 
 CODES = ("parm", "approxifer", "uncoded")
 SHOWN = {"parm": "parm", "approxifer": "approxifer, systematic", "uncoded": "no code"}

@@ -22,7 +22,7 @@ from sklearn.model_selection import train_test_split
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
-from approxifer_torchserve.examples.digits.train import SEED, TEST_SHARE, DigitsModule, as_pixels
+from approxifer_torchserve.bench.digits.train import SEED, TEST_SHARE, DigitsModule, as_pixels
 from approxifer_torchserve.lightning import DegradedAccuracy
 
 MONITOR = "val_degraded/approxifer/s=1/overall"

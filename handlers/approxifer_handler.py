@@ -1,7 +1,10 @@
 """The entry file of a coded archive: TorchServe loads it, it loads the user's handler."""
 
 try:
-    from approxifer_torchserve.serving.worker import ApproxiferService, take_over_envelopes
+    from approxifer_torchserve.serving.worker.torchserve import (
+        ApproxiferService,
+        take_over_envelopes,
+    )
 except ImportError as error:
     # Not an ImportError: TorchServe would look for a default handler of this name and say so.
     raise RuntimeError(

@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import nn
 
-from approxifer_torchserve import own_weights
+from approxifer_torchserve.artifacts import weights as own_weights
+from approxifer_torchserve.artifacts.weights import OwnWeightsError, describe, digest, load, save
 from approxifer_torchserve.codes import make_code
-from approxifer_torchserve.own_weights import OwnWeightsError, describe, digest, load, save
 
 
 def net(width: int = 3) -> nn.Sequential:

@@ -24,15 +24,20 @@ import psutil
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-from approxifer_torchserve.bench import digits, page, report
-from approxifer_torchserve.bench.disturb import FaultFile, Victims
-from approxifer_torchserve.bench.load import Record, Sample, Target, closed_loop
-from approxifer_torchserve.bench.report import MedianRatio, PhaseResult
-from approxifer_torchserve.bench.schedule import Disturbance, Phase, run_phase
-from approxifer_torchserve.serving.cluster import Cluster
-from approxifer_torchserve.serving.grpc_client import GrpcPredictions
-from approxifer_torchserve.serving.launcher import TorchServe
-from approxifer_torchserve.serving.options import DEFAULT_VMARGS, MB_PER_WORKER, ServerOptions
+from approxifer_torchserve.bench.digits import archives as digits
+from approxifer_torchserve.bench.harness import page, report
+from approxifer_torchserve.bench.harness.faults import FaultFile, Victims
+from approxifer_torchserve.bench.harness.load import Record, Sample, Target, closed_loop
+from approxifer_torchserve.bench.harness.report import MedianRatio, PhaseResult
+from approxifer_torchserve.bench.harness.schedule import Disturbance, Phase, run_phase
+from approxifer_torchserve.serving.server.cluster import Cluster
+from approxifer_torchserve.serving.server.grpc_client import GrpcPredictions
+from approxifer_torchserve.serving.server.launcher import TorchServe
+from approxifer_torchserve.serving.server.options import (
+    DEFAULT_VMARGS,
+    MB_PER_WORKER,
+    ServerOptions,
+)
 
 MAX_UTILISATION = 0.30
 SLOW_S = 1.0

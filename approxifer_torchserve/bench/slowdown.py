@@ -21,10 +21,10 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from approxifer_torchserve.bench import probe
-from approxifer_torchserve.bench.saturate import Saturator, compare
-from approxifer_torchserve.bench.served import Served, State, idle
-from approxifer_torchserve.bench.sheet import Check, Sheet, Table
+from approxifer_torchserve.bench.harness import model as probe
+from approxifer_torchserve.bench.harness.saturate import Saturator, compare
+from approxifer_torchserve.bench.harness.server import Served, State, idle
+from approxifer_torchserve.bench.harness.sheet import Check, Sheet, Table
 from approxifer_torchserve.bench.throughput import BODIES, Say
 
 MODEL = "probe"

@@ -18,13 +18,13 @@ from typing import Any, NamedTuple
 
 import psutil
 
-from approxifer_torchserve.bench import probe
-from approxifer_torchserve.bench.load import Target
-from approxifer_torchserve.bench.saturate import Burst, Saturator, compare
-from approxifer_torchserve.bench.sheet import Check, Sheet, Table
-from approxifer_torchserve.serving.cluster import Cluster
-from approxifer_torchserve.serving.launcher import TorchServe, worker_processes
-from approxifer_torchserve.serving.options import DEFAULT_VMARGS, ServerOptions
+from approxifer_torchserve.bench.harness import model as probe
+from approxifer_torchserve.bench.harness.load import Target
+from approxifer_torchserve.bench.harness.saturate import Burst, Saturator, compare
+from approxifer_torchserve.bench.harness.sheet import Check, Sheet, Table
+from approxifer_torchserve.serving.server.cluster import Cluster
+from approxifer_torchserve.serving.server.launcher import TorchServe, worker_processes
+from approxifer_torchserve.serving.server.options import DEFAULT_VMARGS, ServerOptions
 
 GOAL = 0.95
 BODIES = 16

@@ -16,7 +16,7 @@ from rich.table import Table
 from approxifer_torchserve.cli.output import Json, console, fail, print_json, told_failures
 
 if TYPE_CHECKING:
-    from approxifer_torchserve.serving.archive import ArchiveReport
+    from approxifer_torchserve.serving.archive.wrap import ArchiveReport
 
 PARTS, CODE, RESULT = "The model, as torch-model-archiver takes it", "The code", "The result"
 
@@ -174,8 +174,8 @@ def run(
     if disabled:
         settings["enabled"] = False
 
-    from approxifer_torchserve.serving.archive import wrap_archive
-    from approxifer_torchserve.serving.weights_archive import RolesError
+    from approxifer_torchserve.serving.archive.weights import RolesError
+    from approxifer_torchserve.serving.archive.wrap import wrap_archive
 
     roles = _files(weights, "--weights")
     with told_failures():
@@ -183,7 +183,7 @@ def run(
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".approxifer-", dir=folder) as made:
             if from_checkpoint is not None and model_file is not None:
-                from approxifer_torchserve.serving.checkpoint import unpack_checkpoint
+                from approxifer_torchserve.serving.archive.checkpoint import unpack_checkpoint
 
                 parts = unpack_checkpoint(
                     from_checkpoint, Path(made), model_file, settings.get("code")

@@ -16,8 +16,8 @@ import typer
 from approxifer_torchserve.cli.output import Json, errors, fail, print_json, told_failures
 
 if TYPE_CHECKING:
-    from approxifer_torchserve.bench.chaos_faults import Schedule
-    from approxifer_torchserve.bench.sheet import Sheet
+    from approxifer_torchserve.bench.chaos.faults import Schedule
+    from approxifer_torchserve.bench.harness.sheet import Sheet
 
 app = typer.Typer(
     help="Measure what coded serving costs and saves; exit code 1 where a promise is broken.",
@@ -144,9 +144,9 @@ def chaos(
     reconstructed, as published.
     """
     with _ready():
-        from approxifer_torchserve.bench.chaos import run_schedules
-        from approxifer_torchserve.bench.chaos_report import write_report
-        from approxifer_torchserve.bench.chaos_run import POLICIES, Size, Variant
+        from approxifer_torchserve.bench.chaos.bench import run_schedules
+        from approxifer_torchserve.bench.chaos.report import write_report
+        from approxifer_torchserve.bench.chaos.run import POLICIES, Size, Variant
 
         if not schedule or set(schedule) - {"A", "B"}:
             raise typer.BadParameter(
@@ -200,10 +200,10 @@ def byzantine(
     A run that was stopped goes on when it is started again with the same options and folder.
     """
     with _ready():
-        from approxifer_torchserve.bench.byzantine import run_cells
-        from approxifer_torchserve.bench.byzantine_cells import QUICK, Size
-        from approxifer_torchserve.bench.byzantine_policies import LAYOUTS, POLICIES
-        from approxifer_torchserve.bench.byzantine_report import write_report
+        from approxifer_torchserve.bench.byzantine.bench import run_cells
+        from approxifer_torchserve.bench.byzantine.cells import QUICK, Size
+        from approxifer_torchserve.bench.byzantine.policies import LAYOUTS, POLICIES
+        from approxifer_torchserve.bench.byzantine.report import write_report
 
         if layout not in LAYOUTS:
             raise typer.BadParameter(
@@ -237,7 +237,7 @@ def soak(
 ) -> None:
     """Send very many requests, and tell whether the memory of the JVM or of workers grows."""
     with _ready():
-        from approxifer_torchserve.bench.soak import Size, run_soak
+        from approxifer_torchserve.bench.soak.bench import Size, run_soak
 
         size = Size(requests=requests, warm_up=warm_up, workers=workers, body_bytes=body_bytes)
         sheet = run_soak(out, size, _say)
@@ -264,8 +264,8 @@ def latency(
     stopped goes on when it is started again with the same options and folder.
     """
     with _ready():
-        from approxifer_torchserve.bench.latency import run_latency
-        from approxifer_torchserve.bench.latency_slices import Size
+        from approxifer_torchserve.bench.latency.bench import run_latency
+        from approxifer_torchserve.bench.latency.slices import Size
 
         size = Size(
             queries=queries, utilisation=utilisation, turns=turns, slice_s=slice_s, seed=seed

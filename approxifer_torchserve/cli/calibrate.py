@@ -96,10 +96,11 @@ def run(
     try:
         from torch.utils import _pytree as pytree
 
-        from approxifer_torchserve.codes import LocatingCode, save_locator
+        from approxifer_torchserve.artifacts.locator_file import save_locator
+        from approxifer_torchserve.artifacts.models import load_model
+        from approxifer_torchserve.codes import LocatingCode
         from approxifer_torchserve.evaluation.calibration import fit_and_try
         from approxifer_torchserve.evaluation.inputs import Scaling, load_inputs
-        from approxifer_torchserve.evaluation.models import load_model
         from approxifer_torchserve.evaluation.specs import CodeSpec, parse_spec
     except ImportError as error:
         raise fail(

@@ -60,7 +60,7 @@ def run(
 
     but waits without stalling the server's clients, as synchronous=true would.
     """
-    from approxifer_torchserve.serving.cluster import Cluster
+    from approxifer_torchserve.serving.server.cluster import Cluster
 
     if make_default and version is None:
         raise typer.BadParameter("--default needs --version", param_hint="--version")

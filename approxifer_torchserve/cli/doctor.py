@@ -108,7 +108,7 @@ def _plugin() -> Finding:
 
 
 def _ports() -> Finding:
-    from approxifer_torchserve.serving.launcher import Ports
+    from approxifer_torchserve.serving.server.launcher import Ports
 
     standard = asdict(Ports())
     taken = []
@@ -125,7 +125,7 @@ def _ports() -> Finding:
 
 
 def _memory(workers: int) -> Finding:
-    from approxifer_torchserve.serving.options import MB_PER_WORKER
+    from approxifer_torchserve.serving.server.options import MB_PER_WORKER
 
     free = psutil.virtual_memory().available // 2**20
     need = workers * MB_PER_WORKER

@@ -107,11 +107,11 @@ def run(
         import jinja2  # noqa: F401
         import matplotlib  # noqa: F401
 
-        from approxifer_torchserve import own_weights
+        from approxifer_torchserve.artifacts import weights as own_weights
+        from approxifer_torchserve.artifacts.models import load_model
         from approxifer_torchserve.evaluation.data import load_data
         from approxifer_torchserve.evaluation.forwards import check_roles
         from approxifer_torchserve.evaluation.inputs import Scaling
-        from approxifer_torchserve.evaluation.models import load_model
         from approxifer_torchserve.evaluation.report import build_report, write_report
         from approxifer_torchserve.evaluation.run import Settings
         from approxifer_torchserve.evaluation.run import run as measure

@@ -61,9 +61,9 @@ def told_failures() -> Iterator[None]:
 
     What is left (a bug) keeps its traceback.
     """
-    from approxifer_torchserve.serving.cluster import ClusterError
     from approxifer_torchserve.serving.jar import JavaNotFoundError
-    from approxifer_torchserve.serving.launcher import LaunchError
+    from approxifer_torchserve.serving.server.cluster import ClusterError
+    from approxifer_torchserve.serving.server.launcher import LaunchError
 
     try:
         yield

@@ -33,7 +33,7 @@ def quarantine(
 
     approxifer quarantine resnet 9003
     """
-    from approxifer_torchserve.serving.cluster import Cluster
+    from approxifer_torchserve.serving.server.cluster import Cluster
 
     with told_failures(), Cluster(management, token, key_file=key_file) as cluster:
         _report(cluster.quarantine(model, worker), model, worker, as_json)
@@ -51,7 +51,7 @@ def readmit(
 
     approxifer readmit resnet 9003
     """
-    from approxifer_torchserve.serving.cluster import Cluster
+    from approxifer_torchserve.serving.server.cluster import Cluster
 
     with told_failures(), Cluster(management, token, key_file=key_file) as cluster:
         _report(cluster.readmit(model, worker), model, worker, as_json)

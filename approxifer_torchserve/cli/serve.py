@@ -74,7 +74,7 @@ def run(
     A server started by other means works the same with the folder of the plugin's jar in
     plugins_path (approxifer doctor prints it).
     """
-    from approxifer_torchserve.serving.launcher import (
+    from approxifer_torchserve.serving.server.launcher import (
         DEFAULT_VMARGS,
         LaunchError,
         Ports,

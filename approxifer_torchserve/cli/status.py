@@ -25,7 +25,7 @@ from approxifer_torchserve.cli.output import (
 )
 
 if TYPE_CHECKING:
-    from approxifer_torchserve.serving.tokens import TokenAuth
+    from approxifer_torchserve.serving.server.tokens import TokenAuth
 
 TITLE = ("model", "version", "mode")
 
@@ -56,7 +56,7 @@ def run(
     """
     if watch and as_json:
         raise typer.BadParameter("--watch and --json exclude each other", param_hint="--watch")
-    from approxifer_torchserve.serving.tokens import TokenAuth
+    from approxifer_torchserve.serving.server.tokens import TokenAuth
 
     with told_failures():
         auth = TokenAuth(token, key_file, "inference")
@@ -89,8 +89,8 @@ def fetch(inference: str, model: str | None, auth: TokenAuth) -> Any:
     """
     import httpx
 
-    from approxifer_torchserve.serving.cluster import ClusterError
-    from approxifer_torchserve.serving.tokens import is_refusal
+    from approxifer_torchserve.serving.server.cluster import ClusterError
+    from approxifer_torchserve.serving.server.tokens import is_refusal
 
     path = "/coded" if model is None else f"/coded/{quote(model, safe='')}"
     try:

@@ -34,7 +34,7 @@ def run(
 
     approxifer undeploy resnet --version 1.0
     """
-    from approxifer_torchserve.serving.cluster import Cluster
+    from approxifer_torchserve.serving.server.cluster import Cluster
 
     with (
         told_failures(),

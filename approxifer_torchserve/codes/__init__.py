@@ -14,10 +14,9 @@ Example:
 
 from approxifer_torchserve.codes.approxifer import ApproxIFER, BerrutCode, SystematicApproxIFER
 from approxifer_torchserve.codes.base import Code, NotRecoverableError
-from approxifer_torchserve.codes.calibrate import calibrate
 from approxifer_torchserve.codes.linear import LinearCode
-from approxifer_torchserve.codes.locator import LocatingCode, Locator
-from approxifer_torchserve.codes.locator_file import load_locator, save_locator
+from approxifer_torchserve.codes.locators.base import LocatingCode, Locator
+from approxifer_torchserve.codes.locators.calibrate import calibrate
 from approxifer_torchserve.codes.pairs import Pairs
 from approxifer_torchserve.codes.parm import ParM
 from approxifer_torchserve.codes.plan import Mode, Plan
@@ -52,8 +51,6 @@ __all__ = [
     "Uncoded",
     "available_codes",
     "calibrate",
-    "load_locator",
     "make_code",
     "register_code",
-    "save_locator",
 ]

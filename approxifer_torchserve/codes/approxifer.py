@@ -18,9 +18,9 @@ from torch import Tensor
 
 from approxifer_torchserve.codes.base import Code
 from approxifer_torchserve.codes.berrut import berrut_decoder, berrut_weights
-from approxifer_torchserve.codes.locator import LocatingCode, Locator
-from approxifer_torchserve.codes.locator_rational import RationalLocator
-from approxifer_torchserve.codes.locator_residual import ResidualLocator
+from approxifer_torchserve.codes.locators.base import LocatingCode, Locator
+from approxifer_torchserve.codes.locators.rational import RationalLocator
+from approxifer_torchserve.codes.locators.residual import ResidualLocator
 from approxifer_torchserve.codes.nodes import (
     NodeSet,
     parity_angles,

@@ -16,8 +16,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from approxifer_torchserve.codes.locator import LocatingCode, Locator, by_pattern
-from approxifer_torchserve.codes.locator_residual import ResidualLocator
+from approxifer_torchserve.codes.locators.base import LocatingCode, Locator, by_pattern
+from approxifer_torchserve.codes.locators.residual import ResidualLocator
 from approxifer_torchserve.codes.plan import Mode, Plan
 from approxifer_torchserve.codes.registry import Option, register_code
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from approxifer_torchserve.codes import LocatingCode, Locator, calibrate
-from approxifer_torchserve.codes.calibrate import clean_answers
+from approxifer_torchserve.codes.locators.calibrate import clean_answers
 from approxifer_torchserve.codes.pytree import PyTree
 from approxifer_torchserve.corruption import corrupt, corruption_kinds
 

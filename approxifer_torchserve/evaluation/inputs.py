@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
 import io
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import default_collate
 
+from approxifer_torchserve.artifacts.modules import import_name
 from approxifer_torchserve.codes.pytree import PyTree
 
 INPUTS = ("inputs", "images", "x", "data")
@@ -128,7 +127,10 @@ def named_dataset(source: str, items: str) -> Any:
     Raises:
         DataError: There is no such name, or what is there has no length or items.
     """
-    made = import_name("data", source)
+    try:
+        made = import_name("data", source)
+    except ImportError as error:
+        raise DataError(str(error)) from error
     dataset = made() if callable(made) else made
     if not hasattr(dataset, "__getitem__") or not hasattr(dataset, "__len__"):
         raise DataError(
@@ -136,22 +138,6 @@ def named_dataset(source: str, items: str) -> Any:
             f"got {type(dataset).__name__}"
         )
     return dataset
-
-
-def import_name(argument: str, source: str) -> Any:
-    """Import ``module:name``, also from the working directory.
-
-    Raises:
-        DataError: There is no such module or name.
-    """
-    module, _, name = source.partition(":")
-    here = str(Path.cwd())
-    if here not in sys.path:
-        sys.path.insert(0, here)
-    try:
-        return getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError) as error:
-        raise DataError(f"{argument}: {source!r} cannot be imported: {error}") from error
 
 
 def _from_function(source: str) -> Inputs:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils import _pytree as pytree
 
-from approxifer_torchserve import own_weights
+from approxifer_torchserve.artifacts import weights as own_weights
 from approxifer_torchserve.codes import Code, LinearCode
 from approxifer_torchserve.codes.pytree import PyTree
 from approxifer_torchserve.lightning.collector import select

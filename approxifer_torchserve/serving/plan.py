@@ -13,11 +13,11 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from approxifer_torchserve import __version__
+from approxifer_torchserve.artifacts.weights import digest
 from approxifer_torchserve.codes import make_code
-from approxifer_torchserve.own_weights import digest
-from approxifer_torchserve.serving.capability import Capability
+from approxifer_torchserve.serving.archive.inspection import Capability
+from approxifer_torchserve.serving.archive.verification import verification
 from approxifer_torchserve.serving.config import ApproxiferConfig, CodeConfig, ConfigError
-from approxifer_torchserve.serving.verification import verification
 
 PLAN_FILE = "plan.json"
 FORMAT = 1

@@ -22,12 +22,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from approxifer_torchserve.artifacts.locator_file import load_locator, save_locator
 from approxifer_torchserve.codes import make_code
 from approxifer_torchserve.codes.approxifer import BerrutCode
-from approxifer_torchserve.codes.calibrate import LEVEL, clean_answers, fit_locator
-from approxifer_torchserve.codes.locator import LocatingCode, Locator
-from approxifer_torchserve.codes.locator_file import load_locator, save_locator
-from approxifer_torchserve.codes.locator_residual import ResidualLocator
+from approxifer_torchserve.codes.locators.base import LocatingCode, Locator
+from approxifer_torchserve.codes.locators.calibrate import LEVEL, clean_answers, fit_locator
+from approxifer_torchserve.codes.locators.residual import ResidualLocator
 
 from .measure import FAULTS, Trial, measure
 from .sets import HALVES, SETS, Set, load_set, split

@@ -17,8 +17,8 @@ import torch
 from rich.console import Console
 from rich.progress import Progress
 
+from approxifer_torchserve.artifacts.models import load_model
 from approxifer_torchserve.evaluation.data import load_data
-from approxifer_torchserve.evaluation.models import load_model
 from approxifer_torchserve.evaluation.run import run
 from approxifer_torchserve.examples.reproduce_approxifer import plots, tables
 from approxifer_torchserve.examples.reproduce_approxifer.experiments import DATA_SETS, experiments

@@ -2,8 +2,8 @@
 
 import pytest
 
-from approxifer_torchserve.bench.chaos import Lab
-from approxifer_torchserve.bench.chaos_run import Size
+from approxifer_torchserve.bench.chaos.bench import Lab
+from approxifer_torchserve.bench.chaos.run import Size
 
 # A longer deadline than the default: the machine that runs the tests may be busy with others.
 SIZE = Size(queries=4, stragglers=2, rate=30.0, deadline_ms=5000.0)

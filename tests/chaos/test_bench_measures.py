@@ -5,19 +5,17 @@ import random
 
 import pytest
 
-from approxifer_torchserve.bench import (
-    latency,
-    latency_report,
-    latency_slices,
-    probe,
-    soak,
-    throughput,
-)
-from approxifer_torchserve.bench.kept import Kept
-from approxifer_torchserve.bench.load import Record
-from approxifer_torchserve.bench.saturate import Burst
-from approxifer_torchserve.bench.sheet import Check, Sheet, Table
-from approxifer_torchserve.bench.soak_probe import Reading, heap_after_collections
+from approxifer_torchserve.bench import throughput
+from approxifer_torchserve.bench.harness import model as probe
+from approxifer_torchserve.bench.harness.kept import Kept
+from approxifer_torchserve.bench.harness.load import Record
+from approxifer_torchserve.bench.harness.saturate import Burst
+from approxifer_torchserve.bench.harness.sheet import Check, Sheet, Table
+from approxifer_torchserve.bench.latency import bench as latency
+from approxifer_torchserve.bench.latency import report as latency_report
+from approxifer_torchserve.bench.latency import slices as latency_slices
+from approxifer_torchserve.bench.soak import bench as soak
+from approxifer_torchserve.bench.soak.memory import Reading, heap_after_collections
 
 GC_LOG = """\
 [0.010s][info][gc] Using G1

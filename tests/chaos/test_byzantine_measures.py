@@ -5,12 +5,10 @@ from dataclasses import replace
 
 import pytest
 
-from approxifer_torchserve.bench import (
-    byzantine_cells,
-    byzantine_model,
-    byzantine_policies,
-    byzantine_report,
-)
+from approxifer_torchserve.bench.byzantine import cells as byzantine_cells
+from approxifer_torchserve.bench.byzantine import model as byzantine_model
+from approxifer_torchserve.bench.byzantine import policies as byzantine_policies
+from approxifer_torchserve.bench.byzantine import report as byzantine_report
 from approxifer_torchserve.codes import make_code
 from approxifer_torchserve.corruption import corruption_kinds
 

@@ -10,14 +10,14 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 import torch
 
-from approxifer_torchserve.bench import probe
-from approxifer_torchserve.bench.chaos import Asker
-from approxifer_torchserve.bench.chaos_answers import LARGEST, Bodies, Judgement, typical_error
-from approxifer_torchserve.bench.chaos_faults import Event
-from approxifer_torchserve.bench.chaos_report import write_report
-from approxifer_torchserve.bench.chaos_run import Attempt, Run, Size, Variant
-from approxifer_torchserve.bench.load import Target, new_client
-from approxifer_torchserve.bench.saturate import Saturator, compare
+from approxifer_torchserve.bench.chaos.answers import LARGEST, Bodies, Judgement, typical_error
+from approxifer_torchserve.bench.chaos.bench import Asker
+from approxifer_torchserve.bench.chaos.faults import Event
+from approxifer_torchserve.bench.chaos.report import write_report
+from approxifer_torchserve.bench.chaos.run import Attempt, Run, Size, Variant
+from approxifer_torchserve.bench.harness import model as probe
+from approxifer_torchserve.bench.harness.load import Target, new_client
+from approxifer_torchserve.bench.harness.saturate import Saturator, compare
 from approxifer_torchserve.codes import make_code
 
 SIZE = Size(queries=2, stragglers=1, deadline_ms=200)

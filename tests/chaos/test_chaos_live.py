@@ -3,8 +3,8 @@
 import psutil
 import pytest
 
-from approxifer_torchserve.bench.chaos_faults import KINDS
-from approxifer_torchserve.bench.chaos_run import GRACE_S, Variant
+from approxifer_torchserve.bench.chaos.faults import KINDS
+from approxifer_torchserve.bench.chaos.run import GRACE_S, Variant
 
 pytestmark = pytest.mark.server
 

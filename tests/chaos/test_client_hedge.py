@@ -6,8 +6,8 @@ import time
 import httpx
 import pytest
 
-from approxifer_torchserve.bench.client_hedge import Hedging
-from approxifer_torchserve.bench.load import Sample, Target, send
+from approxifer_torchserve.bench.harness.client_hedge import Hedging
+from approxifer_torchserve.bench.harness.load import Sample, Target, send
 
 
 def asked(answers, after_s=0.05):

@@ -8,9 +8,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from approxifer_torchserve.bench import probe, slowdown
-from approxifer_torchserve.bench.disturb import FaultFile
-from approxifer_torchserve.bench.load import Target
+from approxifer_torchserve.bench import slowdown
+from approxifer_torchserve.bench.harness import model as probe
+from approxifer_torchserve.bench.harness.faults import FaultFile
+from approxifer_torchserve.bench.harness.load import Target
 
 SIZE = slowdown.Size(workers=1, healthy_s=0.5, slow_s=3.0, service_ms=20, body_bytes=256)
 TURN = slowdown.Turn(100.0, 1000, 20, 0, 0)

@@ -12,9 +12,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 from typer.testing import CliRunner
 
-from approxifer_torchserve.bench import chaos, latency, latency_slices, page, report, slowdown
-from approxifer_torchserve.bench.disturb import FaultFile
-from approxifer_torchserve.bench.load import (
+from approxifer_torchserve.bench import slowdown
+from approxifer_torchserve.bench.chaos import bench as chaos
+from approxifer_torchserve.bench.harness import page, report
+from approxifer_torchserve.bench.harness.faults import FaultFile
+from approxifer_torchserve.bench.harness.load import (
     Record,
     Sample,
     Target,
@@ -23,12 +25,19 @@ from approxifer_torchserve.bench.load import (
     open_loop,
     send_at,
 )
-from approxifer_torchserve.bench.report import PhaseResult, median_ratio, quantile, summarise
-from approxifer_torchserve.bench.schedule import Phase, run_phase
-from approxifer_torchserve.bench.sheet import Check, Sheet
+from approxifer_torchserve.bench.harness.report import (
+    PhaseResult,
+    median_ratio,
+    quantile,
+    summarise,
+)
+from approxifer_torchserve.bench.harness.schedule import Phase, run_phase
+from approxifer_torchserve.bench.harness.sheet import Check, Sheet
+from approxifer_torchserve.bench.latency import bench as latency
+from approxifer_torchserve.bench.latency import slices as latency_slices
 from approxifer_torchserve.cli.main import app
 from approxifer_torchserve.faults import WorkerFaults
-from approxifer_torchserve.serving.launcher import LaunchError
+from approxifer_torchserve.serving.server.launcher import LaunchError
 
 SAMPLES = (Sample(0, b"3", 3), Sample(1, b"5", 5))
 

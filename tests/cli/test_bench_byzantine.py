@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from approxifer_torchserve.bench import byzantine_model
-from approxifer_torchserve.bench.byzantine_policies import SMALL, policies
+from approxifer_torchserve.bench.byzantine import model as byzantine_model
+from approxifer_torchserve.bench.byzantine.policies import SMALL, policies
 from approxifer_torchserve.cli.main import app
 
 

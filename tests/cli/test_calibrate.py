@@ -11,8 +11,9 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner
 
+from approxifer_torchserve.artifacts.locator_file import load_locator
 from approxifer_torchserve.cli.main import app
-from approxifer_torchserve.codes import load_locator, make_code
+from approxifer_torchserve.codes import make_code
 
 DATA = Path(__file__).parent / "data"
 FAST = ("--groups", 800, "--level", 0.02, "--steps", 40)

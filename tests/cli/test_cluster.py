@@ -7,7 +7,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from approxifer_torchserve.serving.cluster import Cluster, ClusterError, Worker
+from approxifer_torchserve.serving.server.cluster import Cluster, ClusterError, Worker
 
 
 class FakeApi(BaseHTTPRequestHandler):
@@ -78,7 +78,7 @@ class FakeApi(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def api(monkeypatch):
-    monkeypatch.setattr("approxifer_torchserve.serving.cluster.POLL_S", 0.001)
+    monkeypatch.setattr("approxifer_torchserve.serving.server.cluster.POLL_S", 0.001)
     server = ThreadingHTTPServer(("127.0.0.1", 0), FakeApi)
     server.state = {"calls": [], "models": {}, "min": 3, "most": 99}
     thread = threading.Thread(target=server.serve_forever, args=(0.02,))

@@ -13,9 +13,9 @@ import psutil
 import pytest
 
 from approxifer_torchserve.serving import jar
-from approxifer_torchserve.serving.cluster import Cluster, ClusterError
-from approxifer_torchserve.serving.launcher import LaunchError, TorchServe, is_worker
-from approxifer_torchserve.serving.options import Ports, ServerOptions, render_config
+from approxifer_torchserve.serving.server.cluster import Cluster, ClusterError
+from approxifer_torchserve.serving.server.launcher import LaunchError, TorchServe, is_worker
+from approxifer_torchserve.serving.server.options import Ports, ServerOptions, render_config
 
 PLAIN = ServerOptions(plugin=False)
 

@@ -9,7 +9,7 @@ import torch
 from typer.testing import CliRunner
 
 from approxifer_torchserve.cli.main import app
-from approxifer_torchserve.serving.launcher import TorchServe
+from approxifer_torchserve.serving.server.launcher import TorchServe
 
 DATA = Path(__file__).parent / "data"
 

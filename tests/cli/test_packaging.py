@@ -58,8 +58,8 @@ def test_data_files_are_found_as_resources():
     assert files(f"{package}.archives").joinpath("log4j2.xml").is_file()
     assert files(f"{package}.archives").joinpath("config.properties").is_file()
     assert files(f"{package}.handlers").joinpath("approxifer_handler.py").is_file()
-    assert files(f"{package}.examples.digits").joinpath("digits_handler.py").is_file()
-    assert files(f"{package}.bench").joinpath("report.html.j2").is_file()
+    assert files(f"{package}.bench.digits").joinpath("digits_handler.py").is_file()
+    assert files(f"{package}.bench.harness").joinpath("report.html.j2").is_file()
 
 
 def test_no_javac_says_what_to_install(backend, monkeypatch):

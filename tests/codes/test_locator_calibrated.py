@@ -10,16 +10,14 @@ import pytest
 import torch
 from sklearn.datasets import load_digits
 
-from approxifer_torchserve.codes import (
-    LocatingCode,
-    Locator,
-    calibrate,
-    load_locator,
-    make_code,
-    save_locator,
+from approxifer_torchserve.artifacts.locator_file import load_locator, save_locator
+from approxifer_torchserve.codes import LocatingCode, Locator, calibrate, make_code
+from approxifer_torchserve.codes.locators.calibrate import (
+    clean_answers,
+    clean_thresholds,
+    fit_locator,
 )
-from approxifer_torchserve.codes.calibrate import clean_answers, clean_thresholds, fit_locator
-from approxifer_torchserve.codes.locator_gross import gross, with_gross
+from approxifer_torchserve.codes.locators.gross import gross, with_gross
 from approxifer_torchserve.corruption import corrupt
 
 GROUPS = 300

@@ -6,15 +6,10 @@ import pytest
 import torch
 from test_locator_calibrated import digits
 
-from approxifer_torchserve.codes import (
-    LocatingCode,
-    calibrate,
-    load_locator,
-    make_code,
-    save_locator,
-)
-from approxifer_torchserve.codes.calibrate import clean_answers
-from approxifer_torchserve.codes.locator_outlier import OutlierLocator
+from approxifer_torchserve.artifacts.locator_file import load_locator, save_locator
+from approxifer_torchserve.codes import LocatingCode, calibrate, make_code
+from approxifer_torchserve.codes.locators.calibrate import clean_answers
+from approxifer_torchserve.codes.locators.outlier import OutlierLocator
 from approxifer_torchserve.corruption import corrupt
 
 GROUPS = 300

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from approxifer_torchserve.codes import Pairs
-from approxifer_torchserve.codes.locator_training import LIES
+from approxifer_torchserve.codes.locators.training import LIES
 from examples.byzantine_location import __main__ as command
 from examples.byzantine_location.measure import FAULTS, Trial, accuracy, measure, place_liars
 from examples.byzantine_location.sets import HALF, HALVES, Set, split

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from approxifer_torchserve.codes.locator_relations import Relations
-from approxifer_torchserve.codes.locator_traits import COMPONENTS, Traits
+from approxifer_torchserve.codes.locators.relations import Relations
+from approxifer_torchserve.codes.locators.traits import COMPONENTS, Traits
 
 ROWS = 4000
 

@@ -99,7 +99,7 @@ def test_quoted_answers_are_the_programs():
     """What the runbook quotes in italics is said by the plugin, the worker or TorchServe."""
     sources = [
         *ROOT.glob("plugin/src/main/**/*.java"),
-        *ROOT.glob("approxifer_torchserve/serving/*.py"),
+        *ROOT.glob("approxifer_torchserve/serving/**/*.py"),
     ]
     # Java and Python break strings over lines: compare without quotes, plus signs and spaces.
     said = re.sub(r'["+\s{}]|f"', "", "\n".join(path.read_text() for path in sources))

@@ -17,14 +17,14 @@ from evaluation_models import Small
 from PIL import Image
 from typer.testing import CliRunner
 
-from approxifer_torchserve import own_weights
+from approxifer_torchserve.artifacts import weights as own_weights
+from approxifer_torchserve.artifacts.models import ModelError, load_model
 from approxifer_torchserve.cli.main import app
 from approxifer_torchserve.cli.model_options import split_roles
 from approxifer_torchserve.codes import make_code
 from approxifer_torchserve.evaluation import make_cases
 from approxifer_torchserve.evaluation.data import load_data
 from approxifer_torchserve.evaluation.inputs import DataError, Scaling
-from approxifer_torchserve.evaluation.models import ModelError, load_model
 from approxifer_torchserve.evaluation.run import STATE_FILE, Settings, draw_groups, run
 from approxifer_torchserve.serving.config import CodeConfig
 from approxifer_torchserve.serving.plan import code_key, load_report

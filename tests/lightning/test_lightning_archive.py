@@ -13,8 +13,8 @@ from lightning_models import trainer
 from torch.utils.data import DataLoader, TensorDataset
 from typer.testing import CliRunner
 
+from approxifer_torchserve.artifacts.models import load_model
 from approxifer_torchserve.cli.main import app
-from approxifer_torchserve.evaluation.models import load_model
 from approxifer_torchserve.lightning import DegradedAccuracy
 
 MODEL = """

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from approxifer_torchserve import own_weights
+from approxifer_torchserve.artifacts import weights as own_weights
+from approxifer_torchserve.bench.digits.model import DigitsNet
 from approxifer_torchserve.codes import make_code
 from approxifer_torchserve.examples import (
     parm_digits,
@@ -18,7 +19,6 @@ from approxifer_torchserve.examples import (
     train_cifar10,
     train_with_callback,
 )
-from approxifer_torchserve.examples.digits.model import DigitsNet
 from approxifer_torchserve.examples.reproduce_approxifer import plots, tables
 from approxifer_torchserve.examples.reproduce_approxifer.experiments import experiments
 from approxifer_torchserve.serving.config import CodeConfig

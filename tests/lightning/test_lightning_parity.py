@@ -12,7 +12,7 @@ from lightning_models import CLASSES, FEATURES, Classifier, points, trainer
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from approxifer_torchserve import own_weights
+from approxifer_torchserve.artifacts import weights as own_weights
 from approxifer_torchserve.codes import make_code
 from approxifer_torchserve.lightning import DegradedAccuracy, ParityTraining, parity
 

@@ -7,9 +7,10 @@ import pytest
 import torch
 from live_server import LATE_AFTER_MS, MODEL, net, png
 
-from approxifer_torchserve import own_weights
-from approxifer_torchserve.codes import calibrate, make_code, save_locator
-from approxifer_torchserve.serving.archive import wrap_archive
+from approxifer_torchserve.artifacts import weights as own_weights
+from approxifer_torchserve.artifacts.locator_file import save_locator
+from approxifer_torchserve.codes import calibrate, make_code
+from approxifer_torchserve.serving.archive.wrap import wrap_archive
 
 
 @pytest.fixture(scope="session")

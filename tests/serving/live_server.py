@@ -16,9 +16,9 @@ import psutil
 import torch
 from PIL import Image
 
-from approxifer_torchserve.serving.cluster import Cluster
-from approxifer_torchserve.serving.grpc_client import GrpcPredictions
-from approxifer_torchserve.serving.launcher import is_worker
+from approxifer_torchserve.serving.server.cluster import Cluster
+from approxifer_torchserve.serving.server.grpc_client import GrpcPredictions
+from approxifer_torchserve.serving.server.launcher import is_worker
 
 MODEL = Path(__file__).parent / "model"
 

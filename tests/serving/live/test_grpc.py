@@ -12,7 +12,7 @@ import pytest
 from kserve_grpc import ModelInfer
 from live_server import CROWD, OWN, png, same, until, v2
 
-from approxifer_torchserve.serving.grpc_client import GrpcPredictions
+from approxifer_torchserve.serving.server.grpc_client import GrpcPredictions
 
 
 @pytest.fixture

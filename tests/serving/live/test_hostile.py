@@ -20,8 +20,8 @@ from hypothesis import strategies as st
 from live_server import OWN, expected, png
 from safetensors.torch import save
 
-from approxifer_torchserve.serving import frame
-from approxifer_torchserve.serving.launcher import worker_processes
+from approxifer_torchserve.serving.server.launcher import worker_processes
+from approxifer_torchserve.serving.worker import reply as frame
 
 # ------------------------------------------------------------------ forged headers and frames
 

@@ -17,8 +17,8 @@ from live_server import png, v1, v2
 from PIL import Image
 from safetensors.torch import save
 
-from approxifer_torchserve.serving import frame
-from approxifer_torchserve.serving.archive import wrap_archive
+from approxifer_torchserve.serving.archive.wrap import wrap_archive
+from approxifer_torchserve.serving.worker import reply as frame
 
 # ------------------------------------------------------------------------------- broken bodies
 

@@ -3,7 +3,7 @@
 import pytest
 from live_server import png, same, until
 
-from approxifer_torchserve.serving.cluster import ClusterError
+from approxifer_torchserve.serving.server.cluster import ClusterError
 
 LIE = {"lie": "permuted"}
 # Gets client work again; how fast it is on this machine is another matter.

@@ -8,7 +8,7 @@ import psutil
 import pytest
 from live_server import OWN, png, same, until
 
-from approxifer_torchserve.serving.launcher import is_worker
+from approxifer_torchserve.serving.server.launcher import is_worker
 
 
 @pytest.fixture

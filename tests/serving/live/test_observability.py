@@ -6,7 +6,7 @@ import httpx
 from live_server import OWN, png, until
 
 from approxifer_torchserve.cli.status import fetch
-from approxifer_torchserve.serving.tokens import TokenAuth
+from approxifer_torchserve.serving.server.tokens import TokenAuth
 
 
 def scrape(live):

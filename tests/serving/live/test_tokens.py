@@ -9,8 +9,8 @@ from live_server import expected, png
 from typer.testing import CliRunner
 
 from approxifer_torchserve.cli.main import app
-from approxifer_torchserve.serving.cluster import Cluster, ClusterError
-from approxifer_torchserve.serving.grpc_client import GrpcPredictions
+from approxifer_torchserve.serving.server.cluster import Cluster, ClusterError
+from approxifer_torchserve.serving.server.grpc_client import GrpcPredictions
 
 
 def key(live, kind):
@@ -137,7 +137,7 @@ def test_our_commands_take_the_keys_that_are_valid(live, renewed, monkeypatch):
 
 def test_watching_goes_on_when_the_key_is_renewed(live, renewed):
     from approxifer_torchserve.cli.status import fetch
-    from approxifer_torchserve.serving.tokens import TokenAuth
+    from approxifer_torchserve.serving.server.tokens import TokenAuth
 
     auth = TokenAuth(key_file=live.server.key_file, kind="inference")
     assert fetch(live.server.inference, "tiny", auth)["models"]

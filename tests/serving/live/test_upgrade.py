@@ -13,7 +13,7 @@ from live_server import OWN, Load, png, until
 from typer.testing import CliRunner
 
 from approxifer_torchserve.cli.main import app
-from approxifer_torchserve.serving.archive import wrap_archive
+from approxifer_torchserve.serving.archive.wrap import wrap_archive
 
 PAGE = Path(__file__).parents[3] / "docs" / "operations.md"
 

@@ -9,9 +9,10 @@ import torch
 from PIL import Image
 from serving_harness import BINARY, MODELS, png, wrapped
 
-from approxifer_torchserve.codes import calibrate, make_code, save_locator
+from approxifer_torchserve.artifacts.locator_file import save_locator
+from approxifer_torchserve.codes import calibrate, make_code
 from approxifer_torchserve.corruption import corrupt
-from approxifer_torchserve.serving import wire
+from approxifer_torchserve.serving.worker import wire
 
 PARITY = {"code": {"queries": 4, "stragglers": 1}, "policy": {"verify": "parity"}}
 ONE_LIAR = {"code": {"name": "pairs", "queries": 4, "stragglers": 0, "byzantine": 1}}

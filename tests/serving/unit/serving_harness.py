@@ -14,8 +14,9 @@ from PIL import Image
 from ts.metrics.metric_cache_yaml_impl import MetricsCacheYamlImpl
 from ts.model_loader import TsModelLoader
 
-from approxifer_torchserve.serving import frame, messages
-from approxifer_torchserve.serving.archive import wrap_archive
+from approxifer_torchserve.serving.archive.wrap import wrap_archive
+from approxifer_torchserve.serving.worker import messages
+from approxifer_torchserve.serving.worker import reply as frame
 
 MODELS = Path(__file__).parent / "models"
 UNWRAPPED = TsModelLoader._load_default_envelope

@@ -13,9 +13,9 @@ import pytest
 import yaml
 from serving_harness import MODELS, Worker, png, wrapped
 
-from approxifer_torchserve.serving.archive import wrap_archive
+from approxifer_torchserve.serving.archive.staging import ArchiveError
+from approxifer_torchserve.serving.archive.wrap import wrap_archive
 from approxifer_torchserve.serving.config import ConfigError
-from approxifer_torchserve.serving.staging import ArchiveError
 
 CLASSIC = {"code": {"queries": 4, "stragglers": 1, "systematic": False}}
 
@@ -227,7 +227,7 @@ def test_a_wrong_setting_names_its_key(tmp_path, parts):
     ],
 )
 def test_what_can_be_coded_is_read_from_the_source(tmp_path, handler, staged, said):
-    from approxifer_torchserve.serving.capability import inspect_handler
+    from approxifer_torchserve.serving.archive.inspection import inspect_handler
 
     found = inspect_handler(MODELS if ".py" in handler else tmp_path, handler, {})
     found.refused = [why for why in found.refused if "streaming_handler" not in why]
@@ -239,7 +239,7 @@ def test_what_can_be_coded_is_read_from_the_source(tmp_path, handler, staged, sa
 
 
 def test_a_base_class_from_elsewhere_is_assumed_to_be_staged(tmp_path):
-    from approxifer_torchserve.serving.capability import inspect_handler
+    from approxifer_torchserve.serving.archive.inspection import inspect_handler
 
     (tmp_path / "h.py").write_text("from company import Base\nclass H(Base):\n    pass\n")
     found = inspect_handler(tmp_path, "h.py", {})

@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from approxifer_torchserve.serving import wire
-from approxifer_torchserve.serving.comparison import agree
+from approxifer_torchserve.serving.worker import wire
+from approxifer_torchserve.serving.worker.comparison import agree
 
 TRUTH = torch.tensor([1.0, -2.0, 0.0, 1e4])
 TOLERANCE = {"rtol": 1e-3, "atol": 1e-4}

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from approxifer_torchserve.serving.capability import Capability
+from approxifer_torchserve.serving.archive.inspection import Capability
 from approxifer_torchserve.serving.config import ApproxiferConfig, ConfigError, load_config
 from approxifer_torchserve.serving.plan import (
     AccuracyReport,

@@ -72,7 +72,7 @@ def test_a_worker_is_slow_with_and_without_the_plugin(tmp_path, monkeypatch, cap
     monkeypatch.setenv(VARIABLE, str(path))
     slept = []
     monkeypatch.setattr(
-        "approxifer_torchserve.serving.worker.WorkerFaults",
+        "approxifer_torchserve.serving.worker.torchserve.WorkerFaults",
         lambda: WorkerFaults(sleep=slept.append),
     )
     with caplog.at_level(logging.WARNING):

@@ -8,7 +8,7 @@ import torch
 from serving_harness import JSON, frame, png, wrapped
 
 from approxifer_torchserve.codes import make_code
-from approxifer_torchserve.serving import wire
+from approxifer_torchserve.serving.worker import wire
 
 CLASSIC = {"code": {"name": "approxifer", "queries": 4, "stragglers": 1, "systematic": False}}
 SYSTEMATIC = {"code": {"name": "approxifer", "queries": 4, "stragglers": 1, "systematic": True}}

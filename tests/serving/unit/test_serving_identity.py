@@ -8,7 +8,7 @@ import torch
 from serving_harness import BINARY, JSON, frame, messages, plain, png, wrapped
 from ts.protocol.otf_message_handler import create_predict_response
 
-from approxifer_torchserve.serving.answers import UnsupportedError, serialise
+from approxifer_torchserve.serving.worker.answers import UnsupportedError, serialise
 
 
 def requests(worker, count, job):
@@ -164,7 +164,7 @@ def test_function_handlers_are_hedged_only(tmp_path, handler):
 
 
 def test_threads_are_shared_out_unless_the_environment_says(monkeypatch):
-    from approxifer_torchserve.serving import worker
+    from approxifer_torchserve.serving.worker import torchserve as worker
 
     set_to = []
     monkeypatch.setattr(worker.torch, "set_num_threads", set_to.append)

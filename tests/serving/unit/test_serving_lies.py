@@ -8,8 +8,8 @@ from serving_harness import png, wrapped
 
 from approxifer_torchserve.corruption import corruption_kinds
 from approxifer_torchserve.faults import VARIABLE, WorkerFaults
-from approxifer_torchserve.serving import wire
 from approxifer_torchserve.serving.config import ConfigError
+from approxifer_torchserve.serving.worker import wire
 
 
 def faults(tmp_path, **fault):

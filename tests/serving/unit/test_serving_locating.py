@@ -9,7 +9,7 @@ from serving_harness import BINARY, png
 
 from approxifer_torchserve.codes import make_code
 from approxifer_torchserve.corruption import corrupt
-from approxifer_torchserve.serving import wire
+from approxifer_torchserve.serving.worker import wire
 
 K = 4
 WIDER = {"code": {**CLASSIC["code"], "queries": K}}

@@ -10,10 +10,10 @@ from safetensors.torch import save_file
 from screening_harness import CLASSIC, ONE_LIAR, PARITY, Screened, file_of, served
 from serving_harness import MODELS, Worker, png
 
-from approxifer_torchserve.codes import load_locator
-from approxifer_torchserve.serving.archive import wrap_archive
+from approxifer_torchserve.artifacts.locator_file import load_locator
+from approxifer_torchserve.serving.archive.staging import ArchiveError
+from approxifer_torchserve.serving.archive.wrap import wrap_archive
 from approxifer_torchserve.serving.config import ConfigError
-from approxifer_torchserve.serving.staging import ArchiveError
 
 NAME = "locator.safetensors"
 

@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from approxifer_torchserve.serving.placement import placed_gpu, worker_id
+from approxifer_torchserve.serving.worker.placement import placed_gpu, worker_id
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,8 @@ import threading
 import pytest
 from ts.protocol import otf_message_handler
 
-from approxifer_torchserve.serving import reader
-from approxifer_torchserve.serving.reader import PIECE, PieceReader
+from approxifer_torchserve.serving.worker import reader
+from approxifer_torchserve.serving.worker.reader import PIECE, PieceReader
 
 
 def field(raw):

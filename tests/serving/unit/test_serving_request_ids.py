@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from approxifer_torchserve.serving import request_ids
+from approxifer_torchserve.serving.worker import request_ids
 
 
 @pytest.fixture

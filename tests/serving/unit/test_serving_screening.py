@@ -4,7 +4,7 @@ import pytest
 import torch
 from screening_harness import ONE_LIAR, PARITY, Screened, served
 
-from approxifer_torchserve.serving import wire
+from approxifer_torchserve.serving.worker import wire
 
 GROSS = [("huge", 1e6), ("gaussian", 1e4), ("nan", None), ("exponent_gross", None)]
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from approxifer_torchserve.serving import cluster as module
-from approxifer_torchserve.serving.cluster import Cluster, ClusterError
+from approxifer_torchserve.serving.server import cluster as module
+from approxifer_torchserve.serving.server.cluster import Cluster, ClusterError
 
 RACE = "TorchServe answered 500: {'code': 500, 'type': 'ConcurrentModificationException'}"
 

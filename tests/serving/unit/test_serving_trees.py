@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from approxifer_torchserve.serving import trees
+from approxifer_torchserve.serving.worker import trees
 
 INFINITE = float("inf")
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from approxifer_torchserve.serving.capability import Capability
+from approxifer_torchserve.serving.archive.inspection import Capability
 from approxifer_torchserve.serving.config import ConfigError, load_config
 from approxifer_torchserve.serving.plan import AccuracyReport, build_plan, code_key
 

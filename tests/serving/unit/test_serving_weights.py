@@ -17,13 +17,13 @@ from serving_harness import MODELS, png, wrapped
 from torch import nn
 from typer.testing import CliRunner
 
-from approxifer_torchserve import own_weights
+from approxifer_torchserve.artifacts import weights as own_weights
 from approxifer_torchserve.cli.main import app
 from approxifer_torchserve.codes import make_code
-from approxifer_torchserve.serving import wire
-from approxifer_torchserve.serving.archive import wrap_archive
+from approxifer_torchserve.serving.archive.staging import ArchiveError
+from approxifer_torchserve.serving.archive.wrap import wrap_archive
 from approxifer_torchserve.serving.config import ConfigError
-from approxifer_torchserve.serving.staging import ArchiveError
+from approxifer_torchserve.serving.worker import wire
 
 TRUSTED = {"on_late": ["reconstruct"], "min_degraded_accuracy": 0}
 ONE = {"code": {"name": "parm", "queries": 3, "stragglers": 1}, "policy": TRUSTED}

@@ -11,9 +11,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from approxifer_torchserve.serving import frame, wire
-from approxifer_torchserve.serving.frame import FrameError, JobKey, sign
-from approxifer_torchserve.serving.wire import WireError
+from approxifer_torchserve.serving.worker import reply as frame
+from approxifer_torchserve.serving.worker import wire
+from approxifer_torchserve.serving.worker.reply import FrameError, JobKey, sign
+from approxifer_torchserve.serving.worker.wire import WireError
 
 DTYPES = [torch.float16, torch.bfloat16, torch.float32, torch.float64]
 tensors = st.builds(

@@ -1,0 +1,1 @@
+"""What evaluation makes and serving takes: accuracy reports, locators, weights, modules."""

@@ -1,0 +1,162 @@
+"""A model to evaluate, from a ``.mar``, from TorchScript, or from a class and its weights."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+import sys
+import tempfile
+import zipfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from approxifer_torchserve.artifacts.modules import import_name
+
+
+class ModelError(ValueError):
+    """The model cannot be loaded; the message says what was expected and which option to change."""
+
+
+def load_model(source: str, weights: Path | None = None) -> tuple[nn.Module, str]:
+    """Load a model in eval mode.
+
+    Args:
+        source: A ``.mar``; a TorchScript file; or ``module:Class`` (or a function) that makes an
+            ``nn.Module`` without arguments.
+        weights: For the last: a state dict, or a Lightning checkpoint, whose module may hold the
+            network as an attribute.
+
+    Returns:
+        The model, and a text that differs where its weights do, for resuming.
+
+    Raises:
+        ModelError: There is none, or its parts do not fit.
+    """
+    path = Path(source)
+    if path.is_file():
+        if weights is not None:
+            raise ModelError("weights: expected only with --model module:Class, not with a file")
+        loaded = _from_mar(path) if zipfile.is_zipfile(path) and _is_mar(path) else _script(path)
+    elif ":" in source:
+        try:
+            made = import_name("model", source)
+        except ImportError as error:
+            raise ModelError(str(error)) from error
+        module = made() if callable(made) else made
+        if not isinstance(module, nn.Module):
+            raise ModelError(
+                f"model: expected {source} to make an nn.Module, got {type(module).__name__}"
+            )
+        loaded = module if weights is None else load_weights(module, weights)
+    else:
+        raise ModelError(
+            f"model: expected a .mar, a TorchScript file or module:Class, got {source!r}"
+        )
+    loaded.eval()
+    return loaded, _identity(loaded)
+
+
+def load_weights(module: nn.Module, path: Path) -> nn.Module:
+    """Load a state dict or a checkpoint into a module.
+
+    Args:
+        module: Where to.
+        path: A file of ``torch.save``; read with ``weights_only``.
+
+    Returns:
+        The module.
+
+    Raises:
+        ModelError: The names in the file do not fit the module.
+    """
+    try:
+        saved = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, ValueError) as error:
+        raise ModelError(f"weights: {path} cannot be read: {error}") from error
+    state = saved.get("state_dict", saved) if isinstance(saved, Mapping) else None
+    if not isinstance(state, Mapping):
+        raise ModelError(f"weights: expected a state dict in {path}, got {type(saved).__name__}")
+    wanted = set(module.state_dict())
+    prefixes = {""} | {f"{name.split('.')[0]}." for name in state}
+    for prefix in sorted(prefixes):
+        fitting = {k[len(prefix) :]: v for k, v in state.items() if k.startswith(prefix)}
+        if set(fitting) == wanted:
+            module.load_state_dict(fitting)
+            return module
+    raise ModelError(
+        f"weights: {path} does not fit {type(module).__name__}: expected names like "
+        f"{sorted(wanted)[:3]}, got {sorted(state)[:3]}"
+    )
+
+
+def _script(path: Path) -> nn.Module:
+    try:
+        loaded: nn.Module = torch.jit.load(str(path), map_location="cpu")  # type: ignore[no-untyped-call]
+    except RuntimeError as error:
+        raise ModelError(
+            f"model: {path} is no TorchScript file ({str(error).splitlines()[0]}); for a state "
+            "dict give --model module:Class --weights file"
+        ) from error
+    return loaded
+
+
+def _is_mar(path: Path) -> bool:
+    with zipfile.ZipFile(path) as archive:
+        return "MAR-INF/MANIFEST.json" in archive.namelist()
+
+
+def _from_mar(path: Path) -> nn.Module:
+    """Load a model as TorchServe's BaseHandler would; the handler itself is not run."""
+    with tempfile.TemporaryDirectory(prefix="approxifer-evaluate-") as name, zipfile.ZipFile(
+        path
+    ) as archive:  # fmt: skip
+        archive.extractall(name)
+        folder = Path(name)
+        model = json.loads((folder / "MAR-INF" / "MANIFEST.json").read_text())["model"]
+        serialized = model.get("serializedFile")
+        if not model.get("modelFile"):
+            if not serialized:
+                raise ModelError(
+                    f"model: {path.name} names neither modelFile nor serializedFile, so its "
+                    "handler loads the model itself; give --model module:Class --weights file"
+                )
+            return _script(folder / serialized)
+        module = _only_class(folder, model["modelFile"])()
+        if not isinstance(module, nn.Module):
+            raise ModelError(f"model: the class in {model['modelFile']} is no nn.Module")
+        return load_weights(module, folder / serialized) if serialized else module
+
+
+def _only_class(folder: Path, name: str) -> Callable[[], Any]:
+    spec = importlib.util.spec_from_file_location(Path(name).stem, folder / name)
+    if spec is None or spec.loader is None:
+        raise ModelError(f"model: {name} in the archive is no Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.path.insert(0, str(folder))
+    try:
+        spec.loader.exec_module(module)
+    finally:
+        sys.path.remove(str(folder))
+    classes = [
+        value
+        for value in vars(module).values()
+        if isinstance(value, type) and value.__module__ == module.__name__
+    ]
+    if len(classes) != 1:
+        raise ModelError(
+            f"model: expected one class in {name}, as TorchServe does, got {len(classes)}"
+        )
+    return classes[0]
+
+
+def _identity(module: nn.Module) -> str:
+    digest = hashlib.sha256(type(module).__name__.encode())
+    for name, tensor in module.state_dict().items():
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    return digest.hexdigest()

@@ -1,0 +1,1 @@
+"""Lying workers: what reaches clients, who is found, what it costs."""

@@ -1,0 +1,1 @@
+"""Random faults under load, with every answer checked."""

@@ -1,0 +1,100 @@
+"""The demo's model and requests: train in a process of its own, make archives, read samples."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from approxifer_torchserve.bench.harness.load import Sample
+from approxifer_torchserve.serving.archive.wrap import wrap_archive
+
+TRAIN_MODULE = "approxifer_torchserve.bench.digits.train"
+
+
+@dataclass(frozen=True)
+class Digits:
+    """What training left behind.
+
+    Attributes:
+        folder: Holds digits.pt and test/.
+        samples: The test split as PNG files with their labels.
+        accuracy: Of the network on them, a fraction.
+    """
+
+    folder: Path
+    samples: tuple[Sample, ...]
+    accuracy: float
+
+
+def train(folder: Path, epochs: int) -> Digits:
+    """Train the digits network with Lightning.
+
+    In a process of its own: Lightning's memory is free again before the servers start.
+
+    Args:
+        folder: Where to write.
+        epochs: How long; 30 take six seconds on one core.
+
+    Raises:
+        OSError: Training failed; the message ends with what it printed.
+    """
+    command = [sys.executable, "-m", TRAIN_MODULE, "--out", str(folder), "--epochs", str(epochs)]
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=False, env=dict(os.environ)
+    )
+    if done.returncode != 0:
+        raise OSError(f"training the digits network failed:\n{done.stdout}{done.stderr}")
+    facts = json.loads((folder / "labels.json").read_text())
+    samples = tuple(
+        Sample(index, (folder / "test" / f"{index}.png").read_bytes(), label)
+        for index, label in enumerate(facts["labels"])
+    )
+    return Digits(folder, samples, facts["accuracy"])
+
+
+def pick(samples: Sequence[Sample], count: int, seed: int) -> list[Sample]:
+    """Draw some samples without replacement, or take all where there are fewer."""
+    return random.Random(seed).sample(list(samples), min(count, len(samples)))
+
+
+def make_archives(model: Digits, work: Path, queries: int) -> None:
+    """Archive the network three times from the same files.
+
+    Args:
+        model: The trained network.
+        work: Gets ``store-coded`` with the systematic and the classic archive, and ``store-plain``
+            with the twin that any TorchServe serves plainly.
+        queries: K; S is 1.
+
+    Raises:
+        ValueError: The model cannot be archived; see `wrap_archive`.
+    """
+    example = Path(str(files("approxifer_torchserve.bench.digits")))
+    parts: dict[str, Any] = {
+        "handler": str(example / "digits_handler.py"),
+        "model_file": example / "model.py",
+        "serialized_file": model.folder / "digits.pt",
+    }
+    sample = model.folder / "test" / "0.png"
+    code = {"name": "approxifer", "queries": queries, "stragglers": 1}
+    coded, plain = work / "store-coded", work / "store-plain"
+    for folder in (coded, plain):
+        folder.mkdir(parents=True, exist_ok=True)
+    wrap_archive(
+        export_path=coded, model_name="digits", approxifer={"code": code}, sample=sample, **parts
+    )
+    wrap_archive(export_path=plain, model_name="digits", approxifer={"enabled": False}, **parts)
+    # A group of the classic code costs as much for one query as for K: wait for more of them.
+    classic = {
+        "code": {**code, "systematic": False, "nodes": "authors"},
+        "policy": {"group_delay_ms": 100},
+    }
+    wrap_archive(export_path=coded, model_name="digits-classic", approxifer=classic, **parts)

@@ -1,0 +1,1 @@
+"""Open-loop latency against what a user would do instead."""

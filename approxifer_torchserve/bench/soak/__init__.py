@@ -1,0 +1,1 @@
+"""A long soak: does memory grow with the number of requests?"""

@@ -1,0 +1,1 @@
+"""Which answers of a group are wrong: the locators, and what they look at."""

@@ -1,0 +1,1 @@
+"""Wraps a model into a coded archive."""

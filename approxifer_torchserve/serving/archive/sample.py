@@ -1,0 +1,104 @@
+"""Tries a wrapped handler on one request body, in a process of its own.
+
+Another process, because the handler is loaded by name from its folder and may set anything it
+likes in the process it runs in.
+"""
+
+from __future__ import annotations
+
+import json
+import mimetypes
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, Field
+
+from approxifer_torchserve.serving.archive import staging
+
+TIMEOUT_S = 300.0
+# Archiving does not import what workers run: TorchServe stays out of this process.
+SELF_TEST = "approxifer_torchserve.serving.worker.selftest"
+
+
+class SampleReport(BaseModel):
+    """What the self-test found.
+
+    Args:
+        staged: The handler's steps can be called one by one.
+        codable: One query of floating tensors in, floating tensors with one row per query out.
+        reason: Why it is not codable.
+        query: Shapes and dtypes of the query's tensors.
+        prediction: The same of the prediction's.
+        answer_bytes: Size of the answer to the sample.
+        milliseconds: Median time of each kind of job that was tried.
+        known_prediction: The sample's prediction as safetensors, in hexadecimal; for probes.
+    """
+
+    staged: bool
+    codable: bool
+    reason: str | None = None
+    query: list[str] = []
+    prediction: list[str] = []
+    answer_bytes: int = 0
+    milliseconds: dict[str, float] = {}
+    known_prediction: str = Field("", exclude=True, repr=False)
+
+
+def content_type_of(sample: Path) -> str:
+    """Returns the content type that a file's name suggests."""
+    return mimetypes.guess_type(sample.name)[0] or "application/octet-stream"
+
+
+def run_sample(
+    folder: Path, manifest: Mapping[str, Any], sample: Path, content_type: str | None
+) -> SampleReport:
+    """Serves a sample through the wrapped handler as TorchServe would, with each kind of job.
+
+    Args:
+        folder: The archive's files with plan and entry file; it is not changed.
+        manifest: The archive's manifest.
+        sample: File with one request body.
+        content_type: Its content type; None to go by the file's name.
+
+    Raises:
+        ArchiveError: The handler does not load, or does not answer the sample.
+    """
+    if not sample.is_file():
+        raise staging.ArchiveError(f"sample: there is no file {sample}")
+    kind = content_type or content_type_of(sample)
+
+    with tempfile.TemporaryDirectory(prefix="approxifer-sample-") as own:
+        model_dir = Path(own) / "model"
+        model_dir.mkdir()
+        for item in folder.iterdir():
+            (model_dir / item.name).symlink_to(item)
+        (model_dir / staging.MANIFEST).parent.mkdir()
+        (model_dir / staging.MANIFEST).write_text(json.dumps(manifest), encoding="utf-8")
+        result = Path(own) / "result.json"
+        package = str(Path(__file__).parents[3])
+        path = os.pathsep.join(
+            [str(model_dir), package, *filter(None, [os.environ.get("PYTHONPATH")])]
+        )
+        arguments = [str(model_dir), str(sample.resolve()), kind, str(result)]
+        try:
+            done = subprocess.run(
+                [sys.executable, "-m", SELF_TEST, *arguments],
+                env={**os.environ, "PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1"},
+                capture_output=True,
+                text=True,
+                timeout=TIMEOUT_S,
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            raise staging.ArchiveError(
+                f"sample: the handler did not finish in {TIMEOUT_S:.0f} s"
+            ) from None
+        if done.returncode != 0 or not result.is_file():
+            tail = "\n".join((done.stdout + done.stderr).strip().splitlines()[-12:])
+            raise staging.ArchiveError(f"sample: the wrapped handler failed on it:\n{tail}")
+        return SampleReport.model_validate_json(result.read_bytes())

@@ -1,0 +1,1 @@
+"""TorchServe processes, and clients of their APIs."""

@@ -1,0 +1,1 @@
+"""What runs in a TorchServe worker; the one place that imports ``ts``."""

@@ -1,0 +1,391 @@
+"""Serves a batch of jobs: the one place that knows all kinds.
+
+A batch may hold clients' requests (``raw``) and jobs of several groups. They are served so::
+
+    encode ─▶ preprocess members ─▶ code.encode ──────────────────────────────────▶ reply
+    parity ─▶ preprocess members ─▶ code.encode ─┐
+    coded  ─▶ coded query ───────────────────────┤ one forward   ┌─▶ prediction ──▶ reply
+    raw    ─▶ preprocess rows ───────────────────┴─▶ inference ──┴─▶ postprocess ─▶ reply
+    parity or coded with weights of its own ─▶ a forward for each role ───────────▶ reply
+    decode ─▶ preprocess members, code.decode ────────────────────▶ postprocess ──▶ reply
+    screen ─▶ do the answers of a group fit together? ────────────────────────────▶ reply
+    compare ─▶ two predictions within tolerance? ─────────────────────────────────▶ reply
+
+Raw rows are preprocessed last before the forward, and postprocessed right after it, so that what a
+handler keeps between its steps is theirs.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+from approxifer_torchserve.faults import WorkerFaults
+from approxifer_torchserve.serving.worker import reply as frame
+from approxifer_torchserve.serving.worker import request_ids, trees, wire
+from approxifer_torchserve.serving.worker.answers import UNSUPPORTED, UnsupportedError, serialise
+from approxifer_torchserve.serving.worker.coding import Coding, CodingError, coded_query, reply_of
+from approxifer_torchserve.serving.worker.comparison import agree
+from approxifer_torchserve.serving.worker.failures import Failure
+from approxifer_torchserve.serving.worker.flow import Mates, Request, StagedFlow, WholeFlow
+from approxifer_torchserve.serving.worker.payloads import (
+    PREFIX,
+    Job,
+    JobError,
+    Member,
+    member_request,
+    parse_job,
+)
+from approxifer_torchserve.serving.worker.weights import BASE, OwnWeights, WeightsError
+
+logger = logging.getLogger(__name__)
+NOT_FINITE = "prediction holds NaN or Inf"
+
+
+class Host(Protocol):
+    """What the service needs of TorchServe; implemented in ``worker``."""
+
+    def enter(self, requests: Sequence[Request]) -> Any:
+        """Makes and sets the user handler's context for these requests' rows; returns it."""
+
+    def processor(self, headers: dict[str, Any]) -> Any:
+        """Makes a request processor for a member of a group."""
+
+    def open(self, request: Request, server_only: bool = False) -> None:
+        """Opens the request's envelope if there is one; fails the request if that cannot be."""
+
+
+class CodedService:
+    """Answers batches for one model.
+
+    Args:
+        plan: The archive's plan.
+        key: Verifies job headers.
+        host: TorchServe.
+        entry: The user's ``handle(data, context)``.
+        plain: The same within the server's envelope, as plain TorchServe would call it.
+        handler: The user's handler object if its steps can be called one by one, else None.
+        faults: Faults that tests put into this worker.
+    """
+
+    def __init__(
+        self,
+        plan: Mapping[str, Any],
+        key: frame.JobKey,
+        host: Host,
+        entry: Callable[[list[Any], Any], Any],
+        plain: Callable[[list[Any], Any], Any],
+        handler: Any | None,
+        faults: WorkerFaults,
+    ) -> None:
+        self.plan = plan
+        self.key = key
+        self.host = host
+        self.plain = plain
+        self.faults = faults
+        idempotent = bool(plan["policy"]["idempotent"])
+        self.whole = WholeFlow(entry, host.enter, idempotent)
+        self.staged = None
+        if handler is not None:
+            self.staged = StagedFlow(handler, host.enter, idempotent, faults.lie)
+        self.coding: Coding | None = None
+        if self.staged is not None and plan["mode"] in ("systematic", "coded"):
+            self.coding = Coding(plan, self.staged)
+        files = plan["worker"].get("weights", {})
+        self.weights = OwnWeights(plan.get("models", []), files, handler)
+
+    def handle(self, data: list[Any], context: Any) -> Any:
+        """Serves one batch as TorchServe delivers it; returns one body per request."""
+        self.faults.apply()
+        self.weights.let_go()
+        jobs = self._jobs(context)
+        if not any(job is not None for job in jobs):
+            return self.plain(data, context)
+        return self.faults.spoil(_Batch(self, data, context, jobs).serve())
+
+    def _jobs(self, context: Any) -> list[Job | JobError | None]:
+        found: list[Job | JobError | None] = []
+        for index, processor in enumerate(context.request_processor):
+            headers = processor.get_request_properties()
+            value = headers.pop(frame.JOB_HEADER, None)
+            job = None if value is None else self.key.open(context.request_ids[index], str(value))
+            if PREFIX in "\n".join(headers).lower():
+                _drop(headers, frame.JOB_HEADER if job is None else PREFIX)
+            if job is None:
+                found.append(None)
+                continue
+            try:
+                found.append(parse_job(job, len(self.plan["systematic"]), self.plan["queries"]))
+            except JobError as error:
+                found.append(error)
+        return found
+
+
+class _Batch:
+    """One batch on its way; ``replies[i]`` is the body of request i once it is served."""
+
+    def __init__(
+        self,
+        service: CodedService,
+        data: list[Any],
+        context: Any,
+        jobs: list[Job | JobError | None],
+    ) -> None:
+        self.service = service
+        self.host = service.host
+        self.data = data
+        self.context = context
+        self.jobs = jobs
+        self.replies: dict[int, Any] = {}
+        self.mates: dict[str, Mates] = {BASE: Mates()}
+        self.places: dict[int, tuple[Mates, int]] = {}
+
+    def serve(self) -> list[Any]:
+        kinds: dict[str, list[tuple[int, Job]]] = {}
+        outsiders = []
+        for index, job in enumerate(self.jobs):
+            if isinstance(job, Job):
+                kinds.setdefault(job.kind, []).append((index, job))
+            elif job is None:
+                outsiders.append(index)
+            else:
+                self._error(index, "unknown", str(job))
+        self._serve_outsiders(outsiders)
+        for kind, step in (
+            ("encode", self._encode),
+            ("parity", self._parity),
+            ("coded", self._coded),
+        ):
+            for index, job in kinds.get(kind, []):
+                self._guarded(index, job, step)
+        self._serve_raw(kinds.get("raw", []))
+        for role, mates in self.mates.items():
+            if role != BASE and self.service.staged is not None:
+                self.service.weights.infer(role, mates, self.service.staged)
+        for kind in ("parity", "coded"):
+            for index, job in kinds.get(kind, []):
+                if index in self.places:
+                    self._guarded(index, job, self._prediction)
+        for kind, step in (
+            ("screen", self._screen),
+            ("decode", self._decode),
+            ("compare", self._compare),
+        ):
+            for index, job in kinds.get(kind, []):
+                self._guarded(index, job, step)
+        return [self.replies[index] for index in range(len(self.jobs))]
+
+    def _guarded(self, index: int, job: Job, step: Callable[[int, Job], None]) -> None:
+        request_ids.working_on(job.requests or [self.context.request_ids[index]])
+        try:
+            step(index, job)
+        except (CodingError, JobError, wire.WireError) as error:
+            self._error(index, job.kind, str(error))
+        except Exception as error:
+            # A fault of this job must not become its batch mates'.
+            logger.exception("%s job failed", job.kind)
+            self._error(index, job.kind, f"{job.kind} failed: {type(error).__name__}")
+
+    def _error(self, index: int, kind: str, message: str) -> None:
+        failure = Failure(500, message).json()
+        self.replies[index] = frame.build({"kind": kind, "error": failure}, {})
+
+    # ---- clients' requests
+
+    def _request(self, index: int) -> Request:
+        return Request(
+            [self.data[index]],
+            self.context.request_processor[index],
+            self.context.request_ids[index],
+        )
+
+    def _serve_outsiders(self, indices: list[int]) -> None:
+        requests = [self._request(index) for index in indices]
+        for request in requests:
+            self.host.open(request, server_only=True)
+        self.service.whole.run([r for r in requests if r.failure is None])
+        for index, request in zip(indices, requests, strict=True):
+            failure = request.failure
+            if failure is None:
+                try:
+                    self.replies[index] = serialise(request.answer)
+                except UnsupportedError:
+                    failure = Failure(503, UNSUPPORTED)
+            if failure is not None:
+                request.processor.report_status(failure.status, failure.message)
+                self.replies[index] = {"code": failure.status, "message": failure.message}
+
+    def _serve_raw(self, jobs: list[tuple[int, Job]]) -> None:
+        staged = self.service.staged
+        requests: dict[int, Request] = {}
+        for index, job in jobs:
+            request = self._request(index)
+            request.want = job.want
+            self.host.open(request)
+            requests[index] = request
+        live = [r for r in requests.values() if r.failure is None]
+        alone = [r for r in live if _special(r)]
+        for request in alone:
+            self.service.whole.run([request])
+        live = [r for r in live if r not in alone]
+        if staged is None or os.environ.get("ENABLE_TORCH_PROFILER"):
+            self.service.whole.run(live)
+            if staged is not None:
+                staged.infer_mates(self.mates[BASE])
+        else:
+            start = time.time()
+            staged.run(live, self.mates[BASE])
+            metrics = self.context.metrics
+            if live and metrics is not None:
+                spent = round((time.time() - start) * 1000, 2)
+                metrics.add_time("HandlerTime", spent, None, "ms")
+        for index, request in requests.items():
+            self.replies[index] = self._raw_reply(request)
+
+    def _raw_reply(self, request: Request) -> bytes:
+        header: dict[str, Any] = {"kind": "raw"}
+        sections: dict[str, bytes] = {}
+        failure = request.failure
+        if failure is None:
+            try:
+                sections["answer"] = serialise(request.answer)
+            except UnsupportedError:
+                failure = Failure(503, UNSUPPORTED)
+        if failure is not None:
+            # A status that the handler set before it failed is not the answer's.
+            request.processor.report_status(200, None)
+            return frame.build({**header, "error": failure.json()}, {})
+        if request.queries == 1 and request.finite and request.prediction is None:
+            return frame.build_answer(sections["answer"])
+        if request.queries != 1:
+            header["queries"] = request.queries
+        if not request.finite:
+            header["erasure"] = NOT_FINITE
+        elif request.prediction is not None:
+            try:
+                sections["prediction"] = wire.encode(request.prediction)
+            except wire.WireError as error:
+                logger.warning("prediction is not sent: %s", error)
+        return frame.build(header, sections)
+
+    # ---- jobs of groups
+
+    def _members(self, index: int, job: Job) -> list[Request]:
+        headers = self.context.request_processor[index].get_request_properties()
+        ids = job.requests or [self.context.request_ids[index]] * len(job.members)
+        members = []
+        for member, request_id in zip(job.members, ids, strict=True):
+            row, own = member_request(member, self.data[index], headers)
+            request = Request([row], self.host.processor(own), request_id)
+            self.host.open(request)
+            members.append(request)
+        return members
+
+    def _coder(self) -> Coding:
+        if self.service.coding is None:
+            mode = self.service.plan["mode"]
+            raise CodingError(f"this handler cannot be coded (mode {mode})")
+        return self.service.coding
+
+    def _encode(self, index: int, job: Job) -> None:
+        coder = self._coder()
+        result = coder.encode(job, self._members(index, job))
+        header: dict[str, Any] = {"kind": "encode"}
+        if result.errors:
+            header["errors"] = {str(i): f.json() for i, f in result.errors.items()}
+        if result.alone:
+            header["alone"] = sorted(result.alone)
+        sections = {f"coded{i}": wire.encode(query) for i, query in enumerate(result.coded)}
+        self.replies[index] = frame.build(header, sections)
+
+    def _parity(self, index: int, job: Job) -> None:
+        coder = self._coder()
+        self._place(index, job, coder.parity(job, self._members(index, job)))
+
+    def _coded(self, index: int, job: Job) -> None:
+        blob = self.data[index].get("coded")
+        self._place(index, job, coded_query(blob, self._coder().flow))
+
+    def _place(self, index: int, job: Job, query: trees.Tree) -> None:
+        mates = self.mates.setdefault(self.service.weights.role(job.coded), Mates())
+        self.places[index] = (mates, mates.add(query, self._request(index)))
+
+    def _prediction(self, index: int, job: Job) -> None:
+        mates, place = self.places[index]
+        if isinstance(error := mates.outputs[place], WeightsError):
+            header = {"kind": job.kind, "erasure": str(error), "unloaded": True}
+            self.replies[index] = frame.build(header, {})
+            return
+        prediction = reply_of(mates, place)
+        if not trees.finite(prediction):
+            self.replies[index] = frame.build({"kind": job.kind, "erasure": NOT_FINITE}, {})
+            return
+        sections = {"prediction": wire.encode(prediction)}
+        self.replies[index] = frame.build({"kind": job.kind}, sections)
+
+    def _compare(self, index: int, job: Job) -> None:
+        data = self.data[index]
+        if "first" not in data or "second" not in data:
+            raise JobError("compare: expected the parameters first and second")
+        tolerance = self.service.plan["worker"]["tolerance"]
+        verdict = agree(bytes(data["first"]), bytes(data["second"]), **tolerance)
+        self.replies[index] = frame.build({"kind": job.kind, "agree": verdict}, {})
+
+    def _predictions(self, index: int, job: Job) -> dict[int, Any]:
+        blobs = {}
+        for i in job.available:
+            if f"p{i}" not in self.data[index]:
+                raise JobError(f"job.available: parameter p{i} did not come")
+            blobs[i] = self.data[index][f"p{i}"]
+        return blobs
+
+    def _screen(self, index: int, job: Job) -> None:
+        verdict = self._coder().screen(job, self._predictions(index, job))
+        header = {"kind": "screen", "wrong": verdict.wrong, "doubtful": verdict.doubtful}
+        self.replies[index] = frame.build(header, {})
+
+    def _decode(self, index: int, job: Job) -> None:
+        coder = self._coder()
+        members = self._members(index, job)
+        wrong = coder.decode(job, self._predictions(index, job), members)
+        header: dict[str, Any] = {"kind": "decode", "answers": {}}
+        if wrong is not None:
+            header["wrong"] = wrong
+        sections: dict[str, bytes] = {}
+        for member, request in zip(job.members, members, strict=True):
+            failure = request.failure
+            if failure is None:
+                try:
+                    sections[f"answer{member.index}"] = serialise(request.answer)
+                    header["answers"][str(member.index)] = _outside(member, request)
+                except UnsupportedError:
+                    failure = Failure(503, UNSUPPORTED)
+            if failure is not None:
+                header["answers"][str(member.index)] = {"error": failure.json()}
+        self.replies[index] = frame.build(header, sections)
+
+
+def _drop(headers: dict[str, Any], prefix: str) -> None:
+    for name in [name for name in headers if name.lower().startswith(prefix)]:
+        del headers[name]
+
+
+def _special(request: Request) -> bool:
+    get = request.processor.get_request_property
+    return bool(get("explain") == "True" or get("describe") == "True")
+
+
+def _outside(member: Member, request: Request) -> dict[str, Any]:
+    """Returns what TorchServe sends beside a body, for an answer that travels inside a frame."""
+    headers = dict(request.processor.get_response_headers())
+    phrase = request.processor.get_response_status_phrase()
+    return {
+        "section": f"answer{member.index}",
+        "status": request.processor.get_response_status_code() or 200,
+        "phrase": phrase or "",
+        "contentType": headers.get("content-type", ""),
+        "headers": headers,
+    }

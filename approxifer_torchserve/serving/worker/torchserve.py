@@ -1,0 +1,305 @@
+"""The TorchServe side of a worker: loads the user's handler and hands batches to the service.
+
+This is the only module of the package, beside the entry files in ``handlers``, that imports
+TorchServe's Python package.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from ts.context import Context, RequestProcessor
+from ts.model_loader import TsModelLoader
+from ts.protocol import otf_message_handler
+from ts.torch_handler.base_handler import BaseHandler
+from ts.torch_handler.request_envelope.kserve import KServeEnvelope
+from ts.torch_handler.request_envelope.kservev2 import KServev2Envelope
+
+from approxifer_torchserve.faults import WorkerFaults
+from approxifer_torchserve.serving.plan import read_plan
+from approxifer_torchserve.serving.worker import reader, request_ids
+from approxifer_torchserve.serving.worker.failures import Failure, refusal
+from approxifer_torchserve.serving.worker.flow import Request
+from approxifer_torchserve.serving.worker.placement import placed_gpu, worker_id
+from approxifer_torchserve.serving.worker.reply import JobKey
+from approxifer_torchserve.serving.worker.service import CodedService
+
+logger = logging.getLogger(__name__)
+_THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUMBER_THREADS")
+_recorded_envelope: list[type] = []
+
+
+def take_over_envelopes() -> None:
+    """Keeps TorchServe's loader from putting the server's envelope around the whole batch.
+
+    Its envelopes read only the first body of a batch, and would wrap our reply frames. The class
+    is recorded instead, and applied to each request as plain TorchServe does at batch size 1.
+    """
+    original = TsModelLoader._load_default_envelope
+    if getattr(original, "is_approxifers", False):
+        return
+
+    def record(self: Any, envelope: str) -> None:
+        _recorded_envelope[:] = [original(self, envelope)]
+
+    record.is_approxifers = True  # type: ignore[attr-defined]
+    TsModelLoader._load_default_envelope = record
+
+
+class ContextView(Context):  # type: ignore[misc]
+    """TorchServe's context as seen for some rows of a batch.
+
+    Row ``i`` of the view is row ``i`` of what the user's handler is given; request processors are
+    TorchServe's own objects, so what a handler sets goes out with the response.
+    """
+
+    def __init__(self, base: Context, requests: Sequence[Request]) -> None:
+        self.__dict__.update(base.__dict__)
+        self.show(requests)
+
+    def show(self, requests: Sequence[Request]) -> None:
+        """Shows these requests' rows."""
+        owners = [request for request in requests for _ in request.rows]
+        self.request_processor = [request.processor for request in owners]
+        self.request_ids = {i: request.request_id for i, request in enumerate(owners)}
+
+
+class ApproxiferService:
+    """What an archive's entry file subclasses: a handler as TorchServe loads it.
+
+    Without the plugin, or with ``enabled: false``, it is the user's handler and nothing else.
+
+    Attributes:
+        handler: The user's handler object; None before ``initialize``, or if it is a function.
+        staged: Are its steps called one by one?
+    """
+
+    def __init__(self) -> None:
+        self.handler: Any | None = None
+        self.staged = False
+        self._handle: Callable[[list[Any], Any], Any] | None = None
+
+    def initialize(self, context: Any) -> None:
+        """Loads the user's handler; called once by TorchServe.
+
+        Raises:
+            ConfigError: The archive's plan is missing or of another version.
+        """
+        model_dir = Path(context.system_properties["model_dir"])
+        plan = read_plan(model_dir)
+        envelope = _recorded_envelope.pop() if _recorded_envelope else None
+        faults = WorkerFaults()
+        if plan["enabled"]:
+            share_threads(plan["worker"].get("workers") or plan["num_workers"])
+            quieten()
+            request_ids.install()
+            reader.install(otf_message_handler)
+            gpu = placed_gpu(model_dir, os.getppid(), worker_id(sys.argv))
+            if gpu is not None:
+                context.system_properties["gpu_id"] = gpu
+        entry, handler = load_handler(plan["worker"]["handler"], context)
+        self.handler, self.staged = handler, is_staged(handler)
+        plain = entry if envelope is None else envelope(entry).handle
+        if not plan["enabled"]:
+
+            def handle(data: list[Any], batch_context: Any) -> Any:
+                faults.apply()
+                return plain(data, batch_context)
+
+            self._handle = handle
+            return
+        host = TorchServeHost(handler, envelope, plan["worker"].get("envelope", "auto"))
+        service = CodedService(
+            plan,
+            JobKey(model_dir, os.getppid()),
+            host,
+            entry,
+            plain,
+            handler if self.staged else None,
+            faults,
+        )
+
+        def serve(data: list[Any], batch_context: Any) -> Any:
+            host.base = batch_context
+            request_ids.working_on(batch_context.request_ids.values())
+            try:
+                return service.handle(data, batch_context)
+            finally:
+                request_ids.working_on(())
+                _metrics_of(batch_context, batch_context.request_ids)
+
+        self._handle = serve
+
+    def handle(self, data: list[Any], context: Any) -> Any:
+        """Answers one batch; called by TorchServe."""
+        if self._handle is None:
+            raise RuntimeError("handle was called before initialize")
+        return self._handle(data, context)
+
+
+class TorchServeHost:
+    """Gives the service contexts, request processors and envelopes of TorchServe.
+
+    Args:
+        handler: The user's handler object, or None if it is a function.
+        envelope: The server's ``service_envelope`` class, or None.
+        setting: ``handler.approxifer.envelope``: ``"auto"`` or ``"none"``.
+    """
+
+    def __init__(self, handler: Any | None, envelope: type | None, setting: str) -> None:
+        self.handler = handler
+        self.envelope = envelope
+        self.setting = setting
+        self.base: Any = None
+
+    def enter(self, requests: Sequence[Request]) -> Any:
+        """Makes and sets the user handler's context for these requests' rows; returns it."""
+        request_ids.working_on([request.request_id for request in requests])
+        if self._whole_batch(requests):
+            view = self.base
+        elif len(requests) == 1 and requests[0].view is not None:
+            view = requests[0].view
+            view.show(requests)
+        else:
+            view = ContextView(self.base, requests)
+        if self.handler is not None:
+            self.handler.context = view
+        _metrics_of(view, view.request_ids)
+        return view
+
+    def _whole_batch(self, requests: Sequence[Request]) -> bool:
+        """Tells whether TorchServe's own context shows just these requests' rows."""
+        processors = self.base.request_processor
+        return len(requests) == len(processors) and all(
+            request.processor is processor and request.view is None and len(request.rows) == 1
+            for request, processor in zip(requests, processors, strict=True)
+        )
+
+    def processor(self, headers: dict[str, Any]) -> Any:
+        """Makes a request processor for a member of a group."""
+        return RequestProcessor(headers)
+
+    def open(self, request: Request, server_only: bool = False) -> None:
+        """Opens the request's envelope if there is one; fails the request if that cannot be."""
+        kind = self.envelope
+        if kind is None and self.setting == "auto" and not server_only:
+            kind = _kserve_kind(request)
+        if kind is None:
+            return
+        request_ids.working_on([request.request_id])
+        view = ContextView(self.base, [request])
+        envelope: Any = kind(None)
+        envelope.context = view
+        try:
+            rows = envelope.parse_input(request.rows)
+        except Exception as error:
+            logger.warning("%s refused a request", kind.__name__, exc_info=True)
+            request.fail(refusal(error, kind.__name__))
+            return
+        if not isinstance(rows, list) or not rows:
+            got = "an empty list" if rows == [] else type(rows).__name__
+            request.fail(
+                Failure(400, f"{kind.__name__} refused the input: expected a list, got {got}")
+            )
+            return
+        request.rows, request.close, request.view = rows, envelope.format_output, view
+
+
+def _kserve_kind(request: Request) -> type | None:
+    """Returns the envelope of a request that came by a KServe URL, or None.
+
+    TorchServe sets ``explain`` on every REST request, and ``url_path`` on /predictions alone.
+    """
+    headers = request.processor.get_request_properties()
+    if "explain" not in headers or "url_path" in headers:
+        return None
+    row = request.rows[0]
+    body = (row.get("data") or row.get("body")) if isinstance(row, Mapping) else None
+    if isinstance(body, (bytes, bytearray)) and body.lstrip()[:1] == b"{":
+        try:
+            body = json.loads(body)
+        except (ValueError, RecursionError):
+            return None
+    if not isinstance(body, Mapping):
+        return None
+    if "instances" in body:
+        return KServeEnvelope  # type: ignore[no-any-return]
+    inputs = body.get("inputs")
+    if isinstance(inputs, list) and inputs and all(_is_v2(item) for item in inputs):
+        return KServev2Envelope  # type: ignore[no-any-return]
+    return None
+
+
+def _is_v2(item: Any) -> bool:
+    return isinstance(item, Mapping) and "datatype" in item
+
+
+def load_handler(name: str, context: Any) -> tuple[Callable[[list[Any], Any], Any], Any | None]:
+    """Loads and initializes a handler as ``TsModelLoader`` does.
+
+    Returns:
+        The entry point, and the handler object (None if the entry point is a function).
+    """
+    loader = TsModelLoader()
+    function = None
+    try:
+        module, function = loader._load_handler_file(name)
+    except ImportError as error:
+        try:
+            module = loader._load_default_handler(name)
+        except ImportError:
+            raise error from None
+    function = function or "handle"
+    if hasattr(module, function):
+        entry, initialize = loader._get_function_entry_point(module, function)
+    else:
+        entry, initialize = loader._get_class_entry_point(module)
+    initialize(context)
+    return entry, getattr(entry, "__self__", None)
+
+
+def is_staged(handler: Any) -> bool:
+    """Tells whether TorchServe's own ``handle`` calls this handler's three steps."""
+    return isinstance(handler, BaseHandler) and type(handler).handle is BaseHandler.handle
+
+
+def share_threads(workers: int) -> None:
+    """Shares the processors out among workers, unless the environment has its own idea.
+
+    Torch would take all of them in each of nine workers.
+    """
+    if not any(os.environ.get(name) for name in _THREAD_VARIABLES):
+        torch.set_num_threads(max(1, processors() // max(1, workers)))
+
+
+def processors() -> int:
+    """Counts the processors that this process may use; a container may have a few of many."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # macOS
+        return os.cpu_count() or 1
+
+
+def quieten() -> None:
+    """Drops TorchServe's line per request; everything else, also ``[METRICS]``, stays."""
+    logging.getLogger("ts.protocol").setLevel(logging.WARNING)
+    root = logging.getLogger()
+    if not any(isinstance(item, _NoReceipts) for item in root.filters):
+        root.addFilter(_NoReceipts())
+
+
+class _NoReceipts(logging.Filter):
+    def filter(self, record: logging.LogRecord) -> bool:
+        return not str(record.msg).startswith("Backend received inference")
+
+
+def _metrics_of(context: Any, request_ids: dict[int, str]) -> None:
+    if context.metrics is not None:
+        context.metrics.request_ids = request_ids
