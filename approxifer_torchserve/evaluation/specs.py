@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from approxifer_torchserve.artifacts.report import code_key
 from approxifer_torchserve.codes import Code, make_code
 
 OptionValue = str | int | float | bool
@@ -97,12 +98,8 @@ class Case:
 
     @property
     def report_key(self) -> str:
-        """The key of an accuracy report's ``codes``, under which serving looks this code up.
-
-        It is the same text as ``serving.plan.code_key`` makes (a test holds them together).
-        """
-        pairs = ",".join(f"{key}={self.settings[key]}" for key in sorted(self.settings))
-        return f"{self.spec.name}({pairs})"
+        """The key of an accuracy report's ``codes``, under which serving looks this code up."""
+        return code_key(self.spec.name, self.settings)
 
 
 def parse_spec(given: str | Mapping[str, Any] | CodeSpec) -> CodeSpec:

@@ -38,6 +38,15 @@ class CodeConfig(BaseModel):
             options.setdefault("systematic", True)
         return options
 
+    def settings(self) -> dict[str, Any]:
+        """Returns K, S, E and the options, as ``make_code`` and ``code_key`` take them."""
+        return {
+            "queries": self.queries,
+            "stragglers": self.stragglers,
+            "byzantine": self.byzantine,
+            **self.options(),
+        }
+
 
 class QuarantineConfig(BaseModel):
     """When a worker is kept from clients: ``wrong`` of its last ``of`` judged answers."""

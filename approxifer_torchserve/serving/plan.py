@@ -10,73 +10,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
-
 from approxifer_torchserve import __version__
-from approxifer_torchserve.artifacts.weights import digest
+from approxifer_torchserve.artifacts.report import AccuracyReport, code_key
 from approxifer_torchserve.codes import make_code
 from approxifer_torchserve.serving.archive.inspection import Capability
 from approxifer_torchserve.serving.archive.verification import verification
-from approxifer_torchserve.serving.config import ApproxiferConfig, CodeConfig, ConfigError
+from approxifer_torchserve.serving.config import ApproxiferConfig, ConfigError
 
 PLAN_FILE = "plan.json"
 FORMAT = 1
-
-
-class CodeAccuracy(BaseModel):
-    """Accuracies of one code; ``A_d`` is over the lost queries only, a fraction in 0..1."""
-
-    model_config = ConfigDict(extra="ignore", frozen=True)
-
-    A_d: float = Field(ge=0, le=1)
-
-
-class AccuracyReport(BaseModel):
-    """What an evaluation found: the base model's accuracy and that of each code.
-
-    ``weights`` are the sha256 of the files that codes with weights of their own were measured with.
-    """
-
-    model_config = ConfigDict(extra="ignore", frozen=True)
-
-    base_accuracy: float = Field(gt=0, le=1)
-    codes: dict[str, CodeAccuracy]
-    weights: dict[str, str] = {}
-
-    def check_weights(self, given: Mapping[str, Path]) -> None:
-        """Raises ``ConfigError`` where a role's file is not the one that was measured."""
-        for role, path in given.items():
-            if self.weights.get(role, found := digest(path)) != found:
-                raise ConfigError(
-                    f"report: it was measured with other weights of {role}, sha256 "
-                    f"{self.weights[role][:12]}…, not with {path}, {found[:12]}…; give that file, "
-                    "or measure this one (approxifer evaluate)"
-                )
-
-
-def load_report(path: Path) -> AccuracyReport:
-    """Reads a report file; raises ``ConfigError`` that names the file and the key."""
-    try:
-        return AccuracyReport.model_validate_json(path.read_bytes())
-    except ValidationError as error:
-        problems = "; ".join(
-            f"{'.'.join(map(str, e['loc'])) or 'file'}: {e['msg']}" for e in error.errors()
-        )
-        raise ConfigError(f"report {path.name}: {problems}") from None
-
-
-def code_key(code: CodeConfig) -> str:
-    """Returns the name of a code with its settings, such as ``approxifer(queries=8,...)``.
-
-    It is the key under which an accuracy report holds the code.
-    """
-    settings = {
-        "queries": code.queries,
-        "stragglers": code.stragglers,
-        "byzantine": code.byzantine,
-        **code.options(),
-    }
-    return f"{code.name}({','.join(f'{k}={settings[k]}' for k in sorted(settings))})"
 
 
 def build_plan(
@@ -101,13 +43,7 @@ def build_plan(
     """
     if capability.refused:
         raise ConfigError("; ".join(capability.refused))
-    settings = {
-        "name": config.code.name,
-        "queries": config.code.queries,
-        "stragglers": config.code.stragglers,
-        "byzantine": config.code.byzantine,
-        **config.code.options(),
-    }
+    settings = {"name": config.code.name, **config.code.settings()}
     try:
         code = make_code(**settings)
         shape = code.plan()
@@ -207,7 +143,7 @@ def _accurate(config: ApproxiferConfig, report: AccuracyReport | None) -> tuple[
         return True, "handler.approxifer.policy.min_degraded_accuracy is 0: the user insists"
     if report is None:
         return False, "no report in the archive"
-    key = code_key(config.code)
+    key = code_key(config.code.name, config.code.settings())
     found = report.codes.get(key) or report.codes.get(config.code.name)
     if found is None:
         return False, f"the report says nothing of {key}"

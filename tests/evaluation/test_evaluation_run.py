@@ -19,6 +19,7 @@ from typer.testing import CliRunner
 
 from approxifer_torchserve.artifacts import weights as own_weights
 from approxifer_torchserve.artifacts.models import ModelError, load_model
+from approxifer_torchserve.artifacts.report import code_key, load_report
 from approxifer_torchserve.cli.main import app
 from approxifer_torchserve.cli.model_options import split_roles
 from approxifer_torchserve.codes import make_code
@@ -27,7 +28,12 @@ from approxifer_torchserve.evaluation.data import load_data
 from approxifer_torchserve.evaluation.inputs import DataError, Scaling
 from approxifer_torchserve.evaluation.run import STATE_FILE, Settings, draw_groups, run
 from approxifer_torchserve.serving.config import CodeConfig
-from approxifer_torchserve.serving.plan import code_key, load_report
+
+
+def served_key(**code: object) -> str:
+    """The key by which serving looks up a code of these settings."""
+    config = CodeConfig(**code)
+    return code_key(config.name, config.settings())
 
 
 @pytest.fixture
@@ -267,9 +273,9 @@ def test_the_command_writes_a_report_that_serving_reads(tmp_path: Path, npz: Pat
     assert printed == written
     assert written["base_accuracy"] == 1.0
     report = load_report(out / "report.json")
-    exact = report.codes[code_key(CodeConfig(name="replication", queries=4))]
+    exact = report.codes[served_key(name="replication", queries=4)]
     assert exact.A_d == 1.0
-    systematic = report.codes[code_key(CodeConfig(queries=4))]
+    systematic = report.codes[served_key(queries=4)]
     assert systematic.A_d < 0.9
     assert len(report.codes) == 6
     page = (out / "report.html").read_text()
@@ -305,7 +311,7 @@ def test_the_command_measures_a_code_with_weights_of_its_own(tmp_path: Path, npz
         assert done.exit_code == 0, done.output
         report = json.loads(done.stdout)
         assert report["weights"] == {"parity": own_weights.digest(Path(files[name]))}
-        key = code_key(CodeConfig(name="parm", queries=4))
+        key = served_key(name="parm", queries=4)
         assert report["codes"][key]["A_d"] == report["base_accuracy"]
         found.append(report["measured"]["cases"])
     assert found[0] == found[1]

@@ -2,10 +2,10 @@ from __future__ import annotations
 
 import pytest
 
+from approxifer_torchserve.artifacts.report import code_key
 from approxifer_torchserve.codes import ApproxIFER, SystematicApproxIFER, Uncoded
 from approxifer_torchserve.evaluation import CodeSpec, make_cases, parse_spec
 from approxifer_torchserve.serving.config import CodeConfig
-from approxifer_torchserve.serving.plan import code_key
 
 
 @pytest.mark.parametrize(
@@ -57,13 +57,13 @@ def test_report_keys_are_the_ones_that_serving_looks_up():
             stragglers=case.code.stragglers,
             **dict(case.spec.options),
         )
-        assert case.report_key == code_key(config)
+        assert case.report_key == code_key(config.name, config.settings())
 
 
 def test_an_implied_option_is_in_the_key_too():
     (case,) = make_cases(["approxifer:nodes=authors"], 8, [1])
     config = CodeConfig(name="approxifer", nodes="authors", systematic=False)
-    assert case.report_key == code_key(config)
+    assert case.report_key == code_key(config.name, config.settings())
 
 
 def test_cases_are_checked():

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from approxifer_torchserve.artifacts import weights as own_weights
+from approxifer_torchserve.artifacts.report import code_key, load_report
 from approxifer_torchserve.bench.digits.model import DigitsNet
 from approxifer_torchserve.codes import make_code
 from approxifer_torchserve.examples import (
@@ -22,7 +23,6 @@ from approxifer_torchserve.examples import (
 from approxifer_torchserve.examples.reproduce_approxifer import plots, tables
 from approxifer_torchserve.examples.reproduce_approxifer.experiments import experiments
 from approxifer_torchserve.serving.config import CodeConfig
-from approxifer_torchserve.serving.plan import code_key, load_report
 
 
 def test_digits_train_with_the_callback(tmp_path: Path):
@@ -67,7 +67,7 @@ def test_parm_goes_from_training_to_weights_and_figures(
     parity = own_weights.load(tmp_path / "k2" / "parity.safetensors", net, "cpu", about)
     assert not torch.equal(parity.layers[0].weight, net.layers[0].weight)
     (key,) = (k for k in load_report(tmp_path / "k2" / "report.json").codes if "parm" in k)
-    assert key == code_key(CodeConfig(name="parm", queries=2))
+    assert key == code_key("parm", CodeConfig(name="parm", queries=2).settings())
     shown = capsys.readouterr().out
     assert "sending its query again would give it base" in " ".join(shown.split())
 

@@ -18,6 +18,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel
 
+from approxifer_torchserve.artifacts.report import AccuracyReport, ReportError, load_report
 from approxifer_torchserve.serving.archive import staging
 from approxifer_torchserve.serving.archive.inspection import (
     Capability,
@@ -36,7 +37,7 @@ from approxifer_torchserve.serving.archive.staging import ArchiveError
 from approxifer_torchserve.serving.archive.weights import keep_free as keep_weights_free
 from approxifer_torchserve.serving.archive.weights import put_weights, remove_weights
 from approxifer_torchserve.serving.config import ConfigError, load_config
-from approxifer_torchserve.serving.plan import PLAN_FILE, build_plan, load_report
+from approxifer_torchserve.serving.plan import PLAN_FILE, build_plan
 
 ENTRY_FILE = "approxifer_handler.py"
 REPORT_FILE = "approxifer-report.json"
@@ -176,7 +177,7 @@ def wrap_archive(
             raise ArchiveError(
                 "this model cannot be served coded: " + "; ".join(capability.refused)
             )
-        accuracy = None if report is None else load_report(Path(report))
+        accuracy = None if report is None else _load_report(Path(report))
         if report is not None:
             (folder / REPORT_FILE).write_bytes(Path(report).read_bytes())
         if locator is not None:
@@ -196,7 +197,7 @@ def wrap_archive(
                 warnings.append(UNCALIBRATED)
             plan["worker"].update(put_weights(folder, weights or {}, plan, model))
             if accuracy is not None:
-                accuracy.check_weights(weights or {})
+                _check_weights(accuracy, weights or {})
             if "weights" in plan["worker"] and not plan["policy"]["reconstruct"]:
                 warnings.append(f"no parity is used: {plan['policy']['reconstruct_reason']}")
             (folder / PLAN_FILE).write_text(
@@ -278,6 +279,20 @@ def _unwrap(folder: Path, manifest: dict[str, Any], rewrap: bool) -> None:
     remove_locator(folder, worker)
     remove_weights(folder, worker)
     remove_probe(folder)
+
+
+def _load_report(path: Path) -> AccuracyReport:
+    try:
+        return load_report(path)
+    except ReportError as error:
+        raise ConfigError(str(error)) from None
+
+
+def _check_weights(report: AccuracyReport, weights: Mapping[str, Path]) -> None:
+    try:
+        report.check_weights(weights)
+    except ReportError as error:
+        raise ConfigError(str(error)) from None
 
 
 def _read_yaml(folder: Path, name: str | None) -> dict[str, Any]:

@@ -2,9 +2,10 @@
 
 import pytest
 
+from approxifer_torchserve.artifacts.report import AccuracyReport, code_key
 from approxifer_torchserve.serving.archive.inspection import Capability
 from approxifer_torchserve.serving.config import ConfigError, load_config
-from approxifer_torchserve.serving.plan import AccuracyReport, build_plan, code_key
+from approxifer_torchserve.serving.plan import build_plan
 
 STAGED = Capability(staged=True, codable=True)
 WHOLE = Capability(staged=False, codable=False, reasons=["handle() of its own"])
@@ -101,7 +102,7 @@ def test_doubtful_answers_are_decoded_only_where_that_is_known_to_be_good(accura
     code, report = {**PAIRS, "byzantine": 1}, None
     settings = load_config({"handler": {"approxifer": {"code": code}}}).code
     if accuracy is not None:
-        codes = {code_key(settings): {"A_d": accuracy}}
+        codes = {code_key(settings.name, settings.settings()): {"A_d": accuracy}}
         report = AccuracyReport.model_validate({"base_accuracy": 0.9, "codes": codes})
     wish = {"on_wrong": "reconstruct", "min_degraded_accuracy": least}
     if allowed:
