@@ -1,20 +1,25 @@
 package org.approxifer.torchserve.sim;
 
-/** The first workers fail some of their runs, and need next to no time for that. */
+/**
+ * The last workers fail some of their runs, and need next to no time for that. They are the last
+ * because a router that prefers who came last begins with them.
+ */
 final class Failures implements Fault {
   int count = 1;
   double share = 1;
-  double ms = 1;
+  double ms = 2;
+  private transient int workers;
   private transient Dice dice;
 
-  Failures with(Dice dice) {
+  Failures of(Scenario scenario, Dice dice) {
+    workers = scenario.workers;
     this.dice = dice;
     return this;
   }
 
   @Override
   public boolean fails(Start start) {
-    return start.worker() < count
+    return mine(start.worker())
         && dice.uniform(Dice.Use.FAILURE, start.key(), start.worker()) < share;
   }
 
@@ -25,6 +30,10 @@ final class Failures implements Fault {
 
   @Override
   public boolean troubles(int worker, long now, long nanos) {
-    return worker < count;
+    return mine(worker);
+  }
+
+  private boolean mine(int worker) {
+    return worker >= workers - count;
   }
 }

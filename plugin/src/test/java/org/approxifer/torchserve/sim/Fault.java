@@ -33,15 +33,13 @@ interface Fault {
   /** The fault that {@code kind} names, with the settings beside it. */
   static Fault of(JsonObject settings, Scenario scenario, Dice dice) {
     String kind = settings.get("kind").getAsString();
-    Fault fault =
-        switch (kind) {
-          case "slow_runs" -> Scenario.settings(settings, SlowRuns.class).with(dice);
-          case "slow_workers" -> Scenario.settings(settings, SlowWorkers.class).of(scenario);
-          case "freezes" -> Scenario.settings(settings, Freezes.class);
-          case "failures" -> Scenario.settings(settings, Failures.class).with(dice);
-          case "deaths" -> Scenario.settings(settings, Deaths.class).of(scenario, dice);
-          default -> throw new IllegalArgumentException("no fault is called " + kind);
-        };
-    return fault;
+    return switch (kind) {
+      case "slow_runs" -> Scenario.settings(settings, SlowRuns.class).with(dice);
+      case "slow_workers" -> Scenario.settings(settings, SlowWorkers.class).of(scenario);
+      case "freezes" -> Scenario.settings(settings, Freezes.class);
+      case "failures" -> Scenario.settings(settings, Failures.class).of(scenario, dice);
+      case "deaths" -> Scenario.settings(settings, Deaths.class).of(scenario, dice);
+      default -> throw new IllegalArgumentException("no fault is called " + kind);
+    };
   }
 }
