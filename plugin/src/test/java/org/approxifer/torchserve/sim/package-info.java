@@ -3,9 +3,10 @@
  *
  * <pre>
  *  Simulation ─ Agenda (what happens when) ─ Time
- *      │ arrivals                     │ ends of runs
- *      ▼                              │
- *  Server: Plain, Oracle, Routed ─start─▶ Floor (workers) ─ Work (service times), Fault (what is wrong)
+ *      │ arrivals                  │ ends of runs
+ *      ▼                           │
+ *  Server ───── begins runs ────▶ Floor (workers) ─ Work (service times), Fault (what is wrong)
+ *  (Plain, Oracle, Routed)
  *      │ answers
  *      ▼
  *  Request ─▶ Tally (percentiles, goodput, extra work)
