@@ -23,7 +23,7 @@ final class Admission {
 
   void offer(Client client) {
     router.counters.requests++;
-    Query query = new Query(client, router.clock.nanos(), router.plan.deadlineNanos);
+    Query query = new Query(client, router.clock.nanos(), router.plan.policy().deadlineNanos());
     int waiting = router.live.size();
     if (watchdog.closed()) {
       settlement.refuse(query, 503, name + " is being unregistered");
@@ -40,26 +40,26 @@ final class Admission {
 
   private void admit(Query query) {
     query.alone = !query.client.codable();
-    Plan.Verify verify = router.plan.verify;
-    if (query.alone || verify == Plan.Verify.NONE && query.client.exactOnly()) {
+    Plan.Check verify = router.plan.check();
+    if (query.alone || verify == Plan.Check.NONE && query.client.exactOnly()) {
       router.enqueue(Task.raw(query));
       return;
-    } else if (verify == Plan.Verify.VOTE) {
-      router.checks.begin(query, router.plan.copies);
+    } else if (verify == Plan.Check.VOTE) {
+      router.checks.begin(query, router.plan.copies());
       return;
-    } else if (verify == Plan.Verify.PAIR || query.client.exactOnly()) {
-      router.checks.begin(query, router.plan.idempotent ? 2 : 1);
+    } else if (verify == Plan.Check.PAIR || query.client.exactOnly()) {
+      router.checks.begin(query, router.plan.policy().idempotent() ? 2 : 1);
       return;
     }
-    switch (router.plan.mode) {
+    switch (router.plan.mode()) {
       case UNCODED -> router.enqueue(Task.raw(query));
       case REPLICATED -> {
-        for (int copy = 0; copy < router.plan.copies; copy++) {
+        for (int copy = 0; copy < router.plan.copies(); copy++) {
           router.enqueue(Task.raw(query));
         }
       }
       case SYSTEMATIC -> {
-        if (router.plan.reconstruct || verify == Plan.Verify.SCREEN) {
+        if (router.plan.policy().reconstruct() || verify == Plan.Check.SCREEN) {
           router.groups.join(query);
         } else {
           router.enqueue(Task.raw(query));

@@ -42,13 +42,13 @@ final class CheckFlow {
     this.settlement = settlement;
     this.comparisons = comparisons;
     this.quarantine = quarantine;
-    boolean vote = plan.verify == Plan.Verify.VOTE;
-    mostVotes = vote ? plan.copies + plan.agree : Math.max(LEAST_VOTES, plan.byzantine + 2);
+    boolean vote = plan.check() == Plan.Check.VOTE;
+    mostVotes = vote ? plan.copies() + plan.agree() : Math.max(LEAST_VOTES, plan.byzantine() + 2);
   }
 
   /** Sends a query to as many workers at once as are to compute it. */
   void begin(Query query, int copies) {
-    query.check = new Check(plan.agree);
+    query.check = new Check(plan.agree());
     for (int copy = 0; copy < copies; copy++) {
       router.enqueue(Task.raw(query));
     }
@@ -80,11 +80,11 @@ final class CheckFlow {
   }
 
   private void first(Query query, Vote vote, byte[] prediction) {
-    if (!plan.verifyWait) {
+    if (!plan.policy().verifyWait()) {
       settlement.answer(query, verified(vote, "false"), vote.outcome());
     }
     if (!router.screens.entered(query, vote.worker(), prediction)) {
-      router.counters.unscreened += plan.verify == Plan.Verify.SCREEN ? 1 : 0;
+      router.counters.unscreened += plan.check() == Plan.Check.SCREEN ? 1 : 0;
       askOthers(query, false);
     }
   }
@@ -107,7 +107,7 @@ final class CheckFlow {
    */
   void askOthers(Query query, boolean doubtful) {
     Check check = query.check;
-    boolean unchecked = !doubtful && plan.verify != Plan.Verify.VOTE && check.votes.size() == 1;
+    boolean unchecked = !doubtful && plan.check() != Plan.Check.VOTE && check.votes.size() == 1;
     if (!check.finished && unchecked && !mayAsk(query)) {
       check.finished = true;
       Vote only = check.votes.get(0);
@@ -117,7 +117,7 @@ final class CheckFlow {
   }
 
   private boolean mayAsk(Query query) {
-    return plan.idempotent && router.ledger.another(query.check::votedBy);
+    return plan.policy().idempotent() && router.ledger.another(query.check::votedBy);
   }
 
   /** Compares the next two votes that have to be; one comparison at a time. */
@@ -200,7 +200,7 @@ final class CheckFlow {
       check.votes.forEach(vote -> router.ledger.of(vote.worker()).suspicions++);
     }
     // A late copy may never come; but the second of a pair is hedged, within its budget.
-    boolean second = plan.verify == Plan.Verify.PAIR && check.votes.size() == 1;
+    boolean second = plan.check() == Plan.Check.PAIR && check.votes.size() == 1;
     boolean another = mayAsk(query);
     if (another && query.queued > 0 || !(second ? query.outstanding.isEmpty() : query.stuck())) {
       return; // more votes are on their way
@@ -225,7 +225,9 @@ final class CheckFlow {
     if (check.finished || query.abandoned) {
       return;
     }
-    if (query.deaths + query.erasures >= LEAST_VOTES || query.deaths > 1 || !plan.idempotent) {
+    if (query.deaths + query.erasures >= LEAST_VOTES
+        || query.deaths > 1
+        || !plan.policy().idempotent()) {
       check.finished = true;
     } else if (!check.votes.isEmpty()) {
       advance(query);

@@ -61,8 +61,8 @@ final class Decoded {
 
   /** Workers whose answers a decode job of a Byzantine code left out. */
   private void suspect(Group group, Reply reply) throws Reply.MalformedReply {
-    if (plan.verify == Plan.Verify.LOCATE && reply.header.has("wrong")) {
-      for (int index : reply.indices("wrong", plan.numWorkers)) {
+    if (plan.check() == Plan.Check.LOCATE && reply.header.has("wrong")) {
+      for (int index : reply.indices("wrong", plan.numWorkers())) {
         if (group.gave.containsKey(index)) {
           router.probing.suspect(group.gave.get(index));
         }
@@ -72,10 +72,11 @@ final class Decoded {
 
   /** Gives a client its decoded answer, or keeps it while an exact one may still come. */
   private void reconstructed(Query query, Answer answer) {
-    if (plan.preferExactNanos > 0 && !query.outstanding.isEmpty() && !query.settled) {
+    if (plan.policy().preferExactNanos() > 0 && !query.outstanding.isEmpty() && !query.settled) {
       query.spare = answer;
       router.after(
-          plan.preferExactNanos, () -> settlement.answer(query, answer, Outcome.RECONSTRUCTED));
+          plan.policy().preferExactNanos(),
+          () -> settlement.answer(query, answer, Outcome.RECONSTRUCTED));
     } else {
       settlement.answer(query, answer, Outcome.RECONSTRUCTED);
     }

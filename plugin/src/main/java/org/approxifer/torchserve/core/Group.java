@@ -71,7 +71,7 @@ final class Group {
     if (task.query == null) {
       outstanding.add(assignment);
     }
-    boolean located = plan.verify == Plan.Verify.LOCATE && task.kind == Task.Kind.CODED;
+    boolean located = plan.check() == Plan.Check.LOCATE && task.kind == Task.Kind.CODED;
     boolean screened = screen != null && (task.query != null || task.kind == Task.Kind.PARITY);
     if (located || screened) {
       used.add(assignment.worker);
@@ -83,7 +83,7 @@ final class Group {
     return switch (kind) {
       case RAW, HEDGE -> screen == null || !screen.spread || !used.contains(worker);
       case PARITY -> screen == null ? !heldBy(worker) : !used.contains(worker);
-      case CODED -> plan.verify == Plan.Verify.LOCATE ? !used.contains(worker) : !heldBy(worker);
+      case CODED -> plan.check() == Plan.Check.LOCATE ? !used.contains(worker) : !heldBy(worker);
       default -> true;
     };
   }
@@ -124,16 +124,16 @@ final class Group {
 
   /** How many of the N+1 coded queries have a prediction, padding counted with its member. */
   int available() {
-    if (plan.mode == Plan.Mode.CODED) {
+    if (plan.mode() == Plan.Mode.CODED) {
       return predictions.size();
     }
     int count = 0;
-    for (int position = 0; position < plan.queries; position++) {
+    for (int position = 0; position < plan.queries(); position++) {
       if (predictions.containsKey(position % members.size())) {
         count++;
       }
     }
-    for (int parity : plan.parities) {
+    for (int parity = plan.queries(); parity < plan.numWorkers(); parity++) {
       if (predictions.containsKey(parity)) {
         count++;
       }
@@ -144,16 +144,16 @@ final class Group {
   /** True if late members of a systematic group may be decoded from what came. */
   boolean mayDecode() {
     if (screen != null && screen.stage == Screen.Stage.DONE) {
-      return available() >= plan.queries; // what does not fit has been taken away
+      return available() >= plan.queries(); // what does not fit has been taken away
     }
-    return available() >= plan.quorum && (screen == null || !plan.verifyWait);
+    return available() >= plan.quorum() && (screen == null || !plan.policy().verifyWait());
   }
 
   /** True if what came suffices to decode now. */
   boolean decodable() {
     int available = available();
-    return available >= plan.numWorkers
-        || available >= plan.quorum && (late || available + lost.size() >= plan.numWorkers);
+    return available >= plan.numWorkers()
+        || available >= plan.quorum() && (late || available + lost.size() >= plan.numWorkers());
   }
 
   /** True if no worker has a coded job of the group, and none that is there may have one. */
@@ -164,7 +164,7 @@ final class Group {
 
   /** True if so many coded jobs failed that no quorum can come. */
   boolean hopeless() {
-    return plan.numWorkers - lost.size() < plan.quorum;
+    return plan.numWorkers() - lost.size() < plan.quorum();
   }
 
   /** Members that have not been answered. */
@@ -181,7 +181,8 @@ final class Group {
   /** Members that a decode job is to answer now. */
   List<Query> toDecode() {
     List<Query> members = waiting();
-    members.removeIf(plan.mode == Plan.Mode.CODED ? query -> query.solo : query -> !query.decoding);
+    members.removeIf(
+        plan.mode() == Plan.Mode.CODED ? query -> query.solo : query -> !query.decoding);
     return members;
   }
 

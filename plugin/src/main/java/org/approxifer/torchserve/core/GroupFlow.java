@@ -37,20 +37,20 @@ final class GroupFlow implements Flow {
     if (filling == null) {
       router.counters.groups++;
       Group group = new Group(plan);
-      if (plan.verify == Plan.Verify.SCREEN) {
+      if (plan.check() == Plan.Check.SCREEN) {
         router.screens.begin(group);
       }
       filling = group;
-      group.timer = router.after(plan.groupDelayNanos, () -> close(group));
+      group.timer = router.after(plan.policy().groupDelayNanos(), () -> close(group));
     }
     filling.add(query);
     if (filling.screen != null) {
-      query.check = new Check(plan.agree);
+      query.check = new Check(plan.agree());
     }
-    if (plan.mode == Plan.Mode.SYSTEMATIC) {
+    if (plan.mode() == Plan.Mode.SYSTEMATIC) {
       router.enqueue(Task.raw(query));
     }
-    if (filling.members.size() == plan.queries) {
+    if (filling.members.size() == plan.queries()) {
       close(filling);
     }
   }
@@ -72,12 +72,12 @@ final class GroupFlow implements Flow {
       reconstruct(group);
     } else if (group.settled()) {
       group.release();
-    } else if (plan.verify == Plan.Verify.LOCATE && router.ledger.present() < plan.quorum) {
+    } else if (plan.check() == Plan.Check.LOCATE && router.ledger.present() < plan.quorum()) {
       queries.goAlone(group); // each coded job wants a worker of its own
-    } else if (plan.mode == Plan.Mode.CODED) {
+    } else if (plan.mode() == Plan.Mode.CODED) {
       router.enqueue(Task.ofGroup(Task.Kind.ENCODE, group, -1));
     } else {
-      for (int parity : plan.parities) {
+      for (int parity = plan.queries(); parity < plan.numWorkers(); parity++) {
         if (router.parityWork.tryTake()) {
           router.enqueue(Task.ofGroup(Task.Kind.PARITY, group, parity));
         }
@@ -124,7 +124,7 @@ final class GroupFlow implements Flow {
       return;
     }
     group.predictions.put(index, prediction);
-    if (plan.mode == Plan.Mode.CODED) {
+    if (plan.mode() == Plan.Mode.CODED) {
       decodeIfReady(group);
     } else {
       reconstruct(group);
@@ -157,7 +157,7 @@ final class GroupFlow implements Flow {
     if (group.toDecode().isEmpty()) {
       return;
     }
-    for (int index = 0; index < plan.numWorkers; index++) {
+    for (int index = 0; index < plan.numWorkers(); index++) {
       if (!reply.has("coded" + index)) {
         throw new Reply.MalformedReply("the encode reply has no section coded" + index);
       }
@@ -165,7 +165,7 @@ final class GroupFlow implements Flow {
       router.enqueue(Task.ofGroup(Task.Kind.CODED, group, index));
     }
     // Coded jobs that no worker picks are late too, if only after most of the deadline.
-    group.timer = router.after(plan.deadlineNanos / 2, () -> quorumWillDo(group));
+    group.timer = router.after(plan.policy().deadlineNanos() / 2, () -> quorumWillDo(group));
   }
 
   private void quorumWillDo(Group group) {
@@ -189,10 +189,10 @@ final class GroupFlow implements Flow {
 
   /** Decodes a fully coded group once all answers are in, or a quorum is and the rest is late. */
   void decodeIfReady(Group group) {
-    if (plan.mode != Plan.Mode.CODED || group.decoding || group.broken || group.settled()) {
+    if (plan.mode() != Plan.Mode.CODED || group.decoding || group.broken || group.settled()) {
       return;
     }
-    boolean stalled = plan.verify == Plan.Verify.LOCATE && group.stalled(router.ledger);
+    boolean stalled = plan.check() == Plan.Check.LOCATE && group.stalled(router.ledger);
     group.late |= stalled;
     if (group.decodable()) {
       group.decoding = true;
@@ -204,8 +204,8 @@ final class GroupFlow implements Flow {
 
   /** Decodes the late members of a systematic group as soon as what came suffices. */
   void reconstruct(Group group) {
-    if (plan.mode != Plan.Mode.SYSTEMATIC
-        || !plan.reconstruct
+    if (plan.mode() != Plan.Mode.SYSTEMATIC
+        || !plan.policy().reconstruct()
         || !group.closed
         || group.broken
         || !group.mayDecode()) {
@@ -287,7 +287,7 @@ final class GroupFlow implements Flow {
         decodeIfReady(group);
       }
       default -> {
-        if (plan.mode == Plan.Mode.CODED) {
+        if (plan.mode() == Plan.Mode.CODED) {
           queries.goAlone(group);
         } else {
           breakUp(group); // hedges of its members go on
@@ -312,7 +312,7 @@ final class GroupFlow implements Flow {
       if (!task.dead()) {
         router.screens.jobLate(task.group);
       }
-      if (!task.dead() && plan.idempotent && router.extra.tryTake()) {
+      if (!task.dead() && plan.policy().idempotent() && router.extra.tryTake()) {
         router.enqueueFirst(queries.again(assignment));
       }
     } else {
@@ -327,7 +327,7 @@ final class GroupFlow implements Flow {
         || late.task.dead()
         || late.task.kind == Task.Kind.ENCODE && !group.coded.isEmpty()
         || group.broken
-        || !plan.idempotent
+        || !plan.policy().idempotent()
         || group.resends >= MOST_RESENDS) {
       return;
     }

@@ -41,7 +41,7 @@ final class Holders {
     this.plan = plan;
     this.ledger = ledger;
     this.clock = clock;
-    for (String role : plan.models) {
+    for (String role : plan.models()) {
       if (!role.equals(Plan.BASE)) {
         holders.put(role, new LinkedHashSet<>());
       }
@@ -55,7 +55,7 @@ final class Holders {
 
   /** True if a worker may have a PARITY or CODED task: it holds the weights that it needs. */
   boolean may(Task task, String worker) {
-    String role = plan.models.get(task.coded);
+    String role = plan.models().get(task.coded);
     return role.equals(Plan.BASE) || holders.get(role).contains(worker);
   }
 
@@ -86,7 +86,7 @@ final class Holders {
 
   /** A worker could not load the weights that a coded query needs; it is not asked for a while. */
   void failed(String worker, int coded) {
-    String role = plan.models.get(coded);
+    String role = plan.models().get(coded);
     if (holders.containsKey(role)) {
       failures.put(List.of(role, worker), clock.nanos());
       update();
@@ -110,7 +110,7 @@ final class Holders {
   }
 
   private void update(String role, Set<String> held, long now) {
-    int wanted = (ledger.size() + plan.numWorkers - 1) / plan.numWorkers;
+    int wanted = (ledger.size() + plan.numWorkers() - 1) / plan.numWorkers();
     held.removeIf(worker -> !able(role, worker));
     for (String worker : new ArrayList<>(held)) {
       boolean troubled = ledger.of(worker).staysInTrouble(now, PATIENCE_NANOS);

@@ -52,10 +52,10 @@ final class Lateness {
   }
 
   long nanos() {
-    if (plan.lateAfterNanos >= 0) {
-      return plan.lateAfterNanos;
+    if (plan.policy().lateAfterNanos() >= 0) {
+      return plan.policy().lateAfterNanos();
     }
-    long most = Math.max(LEAST_NANOS, plan.deadlineNanos / 4);
+    long most = Math.max(LEAST_NANOS, plan.policy().deadlineNanos() / 4);
     if (count < COLD) {
       return Math.min(COLD_NANOS, most);
     }

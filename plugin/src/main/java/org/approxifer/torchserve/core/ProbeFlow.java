@@ -36,8 +36,8 @@ final class ProbeFlow implements Flow {
       Ledger.Entry entry = router.ledger.of(worker);
       long every =
           entry.quarantined
-              ? Math.min(QUARANTINE_PROBE_NANOS, router.plan.probeEveryNanos)
-              : router.plan.probeEveryNanos;
+              ? Math.min(QUARANTINE_PROBE_NANOS, router.plan.policy().probeEveryNanos())
+              : router.plan.policy().probeEveryNanos();
       probe(worker, entry, every, now);
     }
   }

@@ -28,8 +28,8 @@ final class Quarantine {
   /** A worker's answer was confirmed right or wrong by others. */
   void judged(String worker, boolean right) {
     Ledger.Entry entry = router.ledger.of(worker);
-    entry.judged(right, router.plan.quarantineOf);
-    if (!right && entry.recentlyWrong() >= router.plan.quarantineWrong) {
+    entry.judged(right, router.plan.policy().quarantine().of());
+    if (!right && entry.recentlyWrong() >= router.plan.policy().quarantine().wrong()) {
       enter(worker, "it was wrong " + entry.recentlyWrong() + " times of its last answers");
     }
   }
@@ -44,7 +44,7 @@ final class Quarantine {
       if (!entry.keptOut) {
         restartAgain(worker, entry);
       }
-    } else if (++entry.cleanProbes >= router.plan.quarantineClean && !entry.byHand) {
+    } else if (++entry.cleanProbes >= router.plan.policy().quarantine().clean() && !entry.byHand) {
       leave(worker, "it answered " + entry.cleanProbes + " probes right");
     }
   }

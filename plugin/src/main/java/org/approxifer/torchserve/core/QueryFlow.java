@@ -38,7 +38,7 @@ final class QueryFlow implements Flow {
       router.screens.lost(query);
     } else if (!reply.has("answer")) {
       erased(assignment, "malformed reply: it has no answer");
-    } else if (erasure != null && query.erasures == 0 && router.plan.idempotent) {
+    } else if (erasure != null && query.erasures == 0 && router.plan.policy().idempotent()) {
       erased(assignment, erasure);
     } else {
       Answer own = answer.withBody(reply.section("answer"));
@@ -60,7 +60,7 @@ final class QueryFlow implements Flow {
   private Outcome outcome(Task task) {
     boolean original =
         task.query.handOuts == 1
-            || router.plan.mode == Plan.Mode.REPLICATED
+            || router.plan.mode() == Plan.Mode.REPLICATED
             || task.kind == Task.Kind.RAW && task.query.deaths == 0;
     return original ? Outcome.EXACT : Outcome.HEDGED;
   }
@@ -80,8 +80,8 @@ final class QueryFlow implements Flow {
     Query query = late.task.query;
     if (late.done
         || query.done()
-        || !router.plan.hedge
-        || !router.plan.idempotent
+        || !router.plan.policy().hedge()
+        || !router.plan.policy().idempotent()
         || query.queued > 0
         || query.outstanding.size() >= mostAtOnce()) {
       return;
@@ -145,7 +145,7 @@ final class QueryFlow implements Flow {
           "Worker died. The request was in flight at "
               + query.deaths
               + " worker deaths and is not sent again");
-    } else if (query.deaths > 0 && !router.plan.idempotent) {
+    } else if (query.deaths > 0 && !router.plan.policy().idempotent()) {
       settlement.error(
           query,
           500,
@@ -169,8 +169,8 @@ final class QueryFlow implements Flow {
 
   /** A query that was to be decoded from answers of which the wrong ones are left out. */
   void checkAlone(Query query) {
-    if (query.check == null && router.plan.verify == Plan.Verify.LOCATE) {
-      query.check = new Check(router.plan.agree);
+    if (query.check == null && router.plan.check() == Plan.Check.LOCATE) {
+      query.check = new Check(router.plan.agree());
     }
   }
 
@@ -192,7 +192,7 @@ final class QueryFlow implements Flow {
     query.avoidUntil = router.clock.nanos() + Math.max(AVOID_NANOS, 2 * router.lateness.nanos());
     if (query.settled) {
       router.checks.lost(query);
-    } else if (query.erasures > mostErasures() || !router.plan.idempotent) {
+    } else if (query.erasures > mostErasures() || !router.plan.policy().idempotent()) {
       settlement.error(query, 503, "no usable answer: " + reason);
       router.screens.lost(query);
     } else {
@@ -202,7 +202,7 @@ final class QueryFlow implements Flow {
 
   /** A worker that lies may do so with what is no answer at all. */
   private int mostErasures() {
-    return router.plan.stragglers + router.plan.byzantine;
+    return router.plan.stragglers() + router.plan.byzantine();
   }
 
   /**
@@ -226,7 +226,7 @@ final class QueryFlow implements Flow {
   @Override
   public void returned(Task task) {
     task.query.handOuts--;
-    if (!router.plan.idempotent) {
+    if (!router.plan.policy().idempotent()) {
       // TorchServe puts back what the worker was at work on, too: it may have run.
       settlement.error(
           task.query,
@@ -245,7 +245,7 @@ final class QueryFlow implements Flow {
   }
 
   private int mostAtOnce() {
-    return Math.max(MOST_AT_ONCE, router.plan.stragglers + 1);
+    return Math.max(MOST_AT_ONCE, router.plan.stragglers() + 1);
   }
 
   Task again(Assignment assignment) {

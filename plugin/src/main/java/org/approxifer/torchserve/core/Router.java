@@ -62,10 +62,10 @@ public final class Router {
     this.plan = plan;
     this.clock = clock;
     this.timers = timers;
-    counters = new Counters(plan.queries);
+    counters = new Counters(plan.queries());
     lateness = new Lateness(plan);
-    extra = new ExtraWork(plan.maxExtraLoad, false);
-    parityWork = new ExtraWork(plan.maxExtraLoad, true);
+    extra = new ExtraWork(plan.policy().maxExtraLoad(), false);
+    parityWork = new ExtraWork(plan.policy().maxExtraLoad(), true);
     payloads = new Payloads(signer);
     holders = new Holders(plan, ledger, clock);
     handOut =
@@ -326,7 +326,7 @@ public final class Router {
   }
 
   boolean probes() {
-    return probe != null && plan.probeEveryNanos > 0;
+    return probe != null && plan.policy().probeEveryNanos() > 0;
   }
 
   // ----------------------------------------------------------------- report
@@ -353,10 +353,10 @@ public final class Router {
 
   /** How many workers it takes to answer as the archive promises. */
   public int neededWorkers() {
-    if (plan.mode == Plan.Mode.CODED) {
-      return plan.quorum;
+    if (plan.mode() == Plan.Mode.CODED) {
+      return plan.quorum();
     }
-    return plan.verify == Plan.Verify.NONE || !plan.verifyWait ? 1 : plan.agree;
+    return plan.check() == Plan.Check.NONE || !plan.policy().verifyWait() ? 1 : plan.agree();
   }
 
   // ------------------------------------------------- for the package's flows

@@ -43,7 +43,7 @@ final class Screen {
   Screen(Plan plan, Group group) {
     this.plan = plan;
     this.group = group;
-    spread = plan.byzantine > 0;
+    spread = plan.byzantine() > 0;
   }
 
   boolean open() {
@@ -52,7 +52,7 @@ final class Screen {
 
   /** True if somebody waits for it: in an audit the ledger does, else clients. */
   boolean wanted() {
-    return open() && !(plan.verifyWait && group.settled());
+    return open() && !(plan.policy().verifyWait() && group.settled());
   }
 
   /** True if an answer to this source would still be of use. */
@@ -71,8 +71,8 @@ final class Screen {
    */
   boolean enter(int source, String worker, byte[] prediction) {
     for (Map.Entry<Integer, String> other : gave.entrySet()) {
-      boolean memberAndParity = other.getKey() < plan.queries != source < plan.queries;
-      if (other.getValue().equals(worker) && (plan.byzantine > 0 || memberAndParity)) {
+      boolean memberAndParity = other.getKey() < plan.queries() != source < plan.queries();
+      if (other.getValue().equals(worker) && (plan.byzantine() > 0 || memberAndParity)) {
         return false;
       }
     }
@@ -87,28 +87,30 @@ final class Screen {
   }
 
   int source(int index) {
-    return index < plan.queries ? index % group.members.size() : index;
+    return index < plan.queries() ? index % group.members.size() : index;
   }
 
   /** True once what came suffices: all that can come, or a quorum once the group is late. */
   boolean ready() {
     int in = group.available();
-    return in >= plan.screenQuorum && (group.late || in >= possible());
+    return in >= plan.screenQuorum() && (group.late || in >= possible());
   }
 
   boolean hopeless() {
-    return possible() < plan.screenQuorum;
+    return possible() < plan.screenQuorum();
   }
 
   /** With fewer workers it cannot have a quorum of answers from distinct ones. */
   int leastWorkers() {
-    int lost = plan.numWorkers - plan.screenQuorum;
-    return plan.byzantine > 0 ? group.members.size() + plan.parities.size() - lost : 1;
+    int lost = plan.numWorkers() - plan.screenQuorum();
+    return plan.byzantine() > 0
+        ? group.members.size() + plan.numWorkers() - plan.queries() - lost
+        : 1;
   }
 
   private int possible() {
     int possible = 0;
-    for (int index = 0; index < plan.numWorkers; index++) {
+    for (int index = 0; index < plan.numWorkers(); index++) {
       int source = source(index);
       possible += there(source) || !group.lost.contains(source) ? 1 : 0;
     }
@@ -118,7 +120,7 @@ final class Screen {
   /** True if a job of a missing answer waits for its turn with a worker that is there. */
   boolean queued(Ledger ledger) {
     boolean unused = ledger.anotherPresent(group.used::contains);
-    for (int source = 0; source < plan.numWorkers; source++) {
+    for (int source = 0; source < plan.numWorkers(); source++) {
       if (missing(source) && (unused || raw(source) && !spread) && inBacklog(source)) {
         return true;
       }
@@ -128,7 +130,7 @@ final class Screen {
 
   /** True if no worker has a job of a missing answer, and none that is there may have one. */
   boolean stalled(Ledger ledger) {
-    for (int source = 0; source < plan.numWorkers; source++) {
+    for (int source = 0; source < plan.numWorkers(); source++) {
       if (missing(source) && handedOut(source, true)) {
         return false;
       }
@@ -138,7 +140,7 @@ final class Screen {
 
   /** True if a missing answer may be there soon: a worker has it in time, or its hedge is due. */
   boolean coming() {
-    for (int source = 0; source < plan.numWorkers; source++) {
+    for (int source = 0; source < plan.numWorkers(); source++) {
       if (missing(source) && (handedOut(source, false) || raw(source) && hedgeDue(source))) {
         return true;
       }
@@ -147,12 +149,12 @@ final class Screen {
   }
 
   private boolean missing(int source) {
-    boolean padding = source >= group.members.size() && source < plan.queries;
+    boolean padding = source >= group.members.size() && source < plan.queries();
     return !padding && !there(source) && !group.lost.contains(source);
   }
 
   private boolean raw(int source) {
-    return source < plan.queries;
+    return source < plan.queries();
   }
 
   private boolean inBacklog(int source) {
@@ -168,6 +170,9 @@ final class Screen {
   /** True if its only copy is late, and the hedge waits for the budget of extra work. */
   private boolean hedgeDue(int source) {
     Query query = group.members.get(source);
-    return plan.hedge && plan.idempotent && query.handOuts == 1 && query.outstanding.size() == 1;
+    return plan.policy().hedge()
+        && plan.policy().idempotent()
+        && query.handOuts == 1
+        && query.outstanding.size() == 1;
   }
 }

@@ -56,11 +56,11 @@ final class ScreenFlow implements Flow {
     if (!screen.open()) {
       return;
     }
-    for (int parity : plan.parities) {
+    for (int parity = plan.queries(); parity < plan.numWorkers(); parity++) {
       router.enqueue(Task.ofGroup(Task.Kind.PARITY, group, parity));
     }
-    long wait = Math.max(2 * router.lateness.nanos(), plan.groupDelayNanos);
-    watch(group, Math.min(wait, plan.deadlineNanos / 2));
+    long wait = Math.max(2 * router.lateness.nanos(), plan.policy().groupDelayNanos());
+    watch(group, Math.min(wait, plan.policy().deadlineNanos() / 2));
     advance(group);
   }
 
@@ -157,7 +157,8 @@ final class ScreenFlow implements Flow {
     }
     long age = router.clock.nanos() - screen.closedNanos;
     boolean soon = screen.stage == Screen.Stage.RUNNING || screen.coming();
-    if (busy && age < 2 * plan.deadlineNanos || soon && age < plan.deadlineNanos / 2) {
+    if (busy && age < 2 * plan.policy().deadlineNanos()
+        || soon && age < plan.policy().deadlineNanos() / 2) {
       watch(group, Math.max(LEAST_WATCH_NANOS, router.lateness.nanos() / 2));
     } else {
       giveUp(group);
@@ -201,7 +202,7 @@ final class ScreenFlow implements Flow {
       again(assignment);
       return;
     }
-    Set<Integer> wrong = reply.indices("wrong", plan.numWorkers);
+    Set<Integer> wrong = reply.indices("wrong", plan.numWorkers());
     Set<Integer> doubtful = reply.indices("doubtful", group.members.size());
     if (group.screen.stage != Screen.Stage.RUNNING) {
       return; // a second job, sent because the first was late
@@ -233,7 +234,7 @@ final class ScreenFlow implements Flow {
         router.checks.screened(query);
       }
     }
-    if (plan.verifyWait && plan.reconstructDoubtful) {
+    if (plan.policy().verifyWait() && plan.policy().onWrong() == Plan.OnWrong.RECONSTRUCT) {
       router.groups.decode(group, doubted);
     }
     router.groups.reconstruct(group); // those that are late, from what fits together
