@@ -96,7 +96,7 @@ class Bench:
         parameters = jpype.java.util.ArrayList()
         headers = jpype.java.util.HashMap()
         known = jpype.JArray(jpype.JByte)(prediction)
-        self.router.probeWith(self.core.Probe(headers, parameters, known))
+        self.router.probeWith(self.core.KnownQuery(headers, parameters, known))
 
     def state(self, worker):
         return str(self.router.report()["workers"][worker]["state"])

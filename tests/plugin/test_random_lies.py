@@ -49,7 +49,7 @@ def test_no_wrong_answer_reaches_a_client_that_waits(bench, name, seed):
     assert name == "locate" or confirmed, "the liar has been found"
     if name in ("parity", "byzantine", "decoding"):
         assert counters["screens"] > 20
-        assert counters["doubtful"] > 0 or not often
+        assert counters["suspected"] > 0 or not often
 
 
 @pytest.mark.parametrize("name", ["pair", "vote", "parity", "byzantine"])

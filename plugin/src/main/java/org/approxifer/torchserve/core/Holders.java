@@ -26,7 +26,7 @@ final class Holders {
 
   private final Plan plan;
   private final Ledger ledger;
-  private final Clock clock;
+  private final Schedule schedule;
 
   /** Workers by role. */
   private final Map<String, Set<String>> holders = new TreeMap<>();
@@ -37,10 +37,10 @@ final class Holders {
   /** When a worker failed to load the weights of a role, by both. */
   private final Map<List<String>, Long> failures = new HashMap<>();
 
-  Holders(Plan plan, Ledger ledger, Clock clock) {
+  Holders(Plan plan, Ledger ledger, Schedule schedule) {
     this.plan = plan;
     this.ledger = ledger;
-    this.clock = clock;
+    this.schedule = schedule;
     for (String role : plan.models()) {
       if (!role.equals(Plan.BASE)) {
         holders.put(role, new LinkedHashSet<>());
@@ -88,7 +88,7 @@ final class Holders {
   void failed(String worker, int coded) {
     String role = plan.models().get(coded);
     if (holders.containsKey(role)) {
-      failures.put(List.of(role, worker), clock.nanos());
+      failures.put(List.of(role, worker), schedule.now());
       update();
     }
   }
@@ -103,7 +103,7 @@ final class Holders {
     if (none()) {
       return;
     }
-    long now = clock.nanos();
+    long now = schedule.now();
     up.removeIf(worker -> !ledger.has(worker));
     failures.values().removeIf(failed -> now - failed > UNABLE_NANOS);
     holders.forEach((role, held) -> update(role, held, now));
@@ -144,7 +144,7 @@ final class Holders {
 
   private boolean able(String role, String worker) {
     return up.contains(worker)
-        && !ledger.of(worker).quarantined
+        && !ledger.of(worker).quarantined()
         && !failures.containsKey(List.of(role, worker));
   }
 

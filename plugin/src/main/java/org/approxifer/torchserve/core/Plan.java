@@ -143,11 +143,11 @@ public record Plan(
       return lateAfterMs.isNumber() ? nanos(lateAfterMs.getAsDouble()) : -1;
     }
 
-    long groupDelayNanos() {
+    public long groupDelayNanos() {
       return nanos(groupDelayMs);
     }
 
-    long deadlineNanos() {
+    public long deadlineNanos() {
       return nanos(deadlineMs);
     }
 
@@ -155,7 +155,7 @@ public record Plan(
       return nanos(preferExactMs);
     }
 
-    long probeEveryNanos() {
+    public long probeEveryNanos() {
       return nanos(1000 * probeEveryS);
     }
 
@@ -270,12 +270,17 @@ public record Plan(
   }
 
   /** So many workers may fail one query before it is given up; at least 1. */
-  int stragglers() {
+  public int stragglers() {
     return Math.max(1, code.stragglers);
   }
 
-  int byzantine() {
+  public int byzantine() {
     return code.byzantine;
+  }
+
+  /** True if the queries of a systematic model form groups, to be decoded or checked there. */
+  boolean groupsSystematic() {
+    return policy.reconstruct || check == Check.SCREEN;
   }
 
   /** Mode, code and policy as the archive states them. */
