@@ -28,7 +28,7 @@ public final class Assignment {
   /** The job as log lines name it: its kind and the ids of the requests it is for. */
   public String described() {
     String requests = String.join(" ", task.requestIds());
-    return task.kind + " job" + (requests.isEmpty() ? "" : " for request " + requests);
+    return task.kind + (requests.isEmpty() ? " job" : " job for request " + requests);
   }
 
   /** The job's kind, such as raw, hedge or parity: for logs and tests. */

@@ -64,9 +64,14 @@ final class Watchdog {
   }
 
   private void overdue(Query query) {
-    String what = query.verification.begun() ? "no answer that could be checked" : "no answer";
     long ms = (query.deadlineNanos - query.admittedNanos) / 1_000_000;
-    String whose = " ms (handler.approxifer.policy.deadline_ms, or the request's own)";
-    settlement.error(query, 503, what + " within the deadline of " + ms + whose);
+    settlement.error(
+        query,
+        503,
+        (query.verification.begun()
+                ? "no answer that could be checked within the deadline of "
+                : "no answer within the deadline of ")
+            + ms
+            + " ms (handler.approxifer.policy.deadline_ms, or the request's own)");
   }
 }
