@@ -7,10 +7,7 @@ from router_bench import Bench
 
 @pytest.fixture(scope="session")
 def jvm(tmp_path_factory):
-    try:
-        return plugin_jvm.start(tmp_path_factory.mktemp("classes"))
-    except FileNotFoundError as error:
-        pytest.fail(str(error))
+    return plugin_jvm.start(tmp_path_factory.mktemp("classes"))
 
 
 @pytest.fixture

@@ -18,7 +18,6 @@ def plan_json(**changes):
         "prefer_exact_ms": 0,
         "max_extra_load": 0.25,
         "idempotent": True,
-        "verify": "none",
         "verify_wait": True,
         "on_wrong": "reexecute",
         "probe_every_s": 0,
@@ -27,15 +26,25 @@ def plan_json(**changes):
     plan = {
         "format": 1,
         "mode": "uncoded",
-        "code": {"name": "test"},
+        "enabled": True,
+        "code": {"name": "test", "stragglers": 1, "byzantine": 0},
         "queries": 3,
         "num_workers": 4,
         "quorum": 3,
         "copies": 1,
-        "systematic": [0, 1, 2, None],
+        "check": "none",
+        "screen_quorum": None,
     }
     for key, value in changes.items():
         (policy if key in policy else plan)[key] = value
+    queries, coded = plan["queries"], plan["num_workers"]
+    parities = [None] * (coded - queries)
+    plan = {
+        "agree": 1 if plan["check"] == "none" else 2,
+        "systematic": [None] * coded if plan["mode"] == "coded" else [*range(queries), *parities],
+        "models": ["base"] * coded,
+        **plan,
+    }
     return json.dumps({**plan, "policy": policy})
 
 
@@ -87,7 +96,7 @@ class Bench:
         parameters = jpype.java.util.ArrayList()
         headers = jpype.java.util.HashMap()
         known = jpype.JArray(jpype.JByte)(prediction)
-        self.router.probeWith(self.core.Probe(headers, parameters, known))
+        self.router.probeWith(self.core.KnownQuery(headers, parameters, known))
 
     def state(self, worker):
         return str(self.router.report()["workers"][worker]["state"])

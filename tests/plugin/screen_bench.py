@@ -3,7 +3,7 @@
 
 def parity_check(bench, workers=6, **options):
     """`verify: parity`: K=3, S=1, E=0. One parity can tell that something is wrong, not what."""
-    b = bench(mode="systematic", check="screen", agree=2, screen_quorum=4, **options)
+    b = bench(mode="systematic", check="screen", screen_quorum=4, **options)
     return _started(b, workers)
 
 
@@ -12,13 +12,11 @@ def byzantine(bench, workers=9, **options):
     b = bench(
         mode="systematic",
         check="screen",
-        agree=2,
         code={"name": "approxifer", "stragglers": 1, "byzantine": 1},
         queries=2,
         num_workers=7,
         quorum=6,
         screen_quorum=6,
-        systematic=[0, 1, None, None, None, None, None],
         **options,
     )
     return _started(b, workers)

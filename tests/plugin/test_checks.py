@@ -6,7 +6,7 @@ import pytest
 @pytest.fixture
 def pair(bench):
     def make(workers=4, **options):
-        b = bench(verify="pair", **options)
+        b = bench(check="pair", **options)
         b.live(*(f"900{i}" for i in range(workers)))
         b.watch_restarts()
         return b

@@ -8,7 +8,7 @@ def systematic(bench, **options):
 
 
 def coded(bench, **options):
-    return bench(mode="coded", systematic=[None] * 4, **options)
+    return bench(mode="coded", **options)
 
 
 def test_a_lost_prediction_is_decoded_from_the_others_and_the_parity(bench):

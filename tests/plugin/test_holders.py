@@ -14,9 +14,8 @@ TWO = {
     "queries": 2,
     "num_workers": 4,
     "quorum": 2,
-    "systematic": [0, 1, None, None],
     "models": ["base", "base", "parity0", "parity1"],
-    "code": {"name": "parm", "stragglers": 2},
+    "code": {"name": "parm", "stragglers": 2, "byzantine": 0},
 }
 POLICY = {"mode": "systematic", "reconstruct": True, "max_extra_load": 1}
 

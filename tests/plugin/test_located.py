@@ -16,7 +16,6 @@ def located(bench):
             queries=2,
             num_workers=7,
             quorum=6,
-            systematic=[None] * 7,
             **options,
         )
         b.live(*(f"w{i}" for i in range(workers)))

@@ -2,7 +2,7 @@
 
 import pytest
 
-TWO = {"code": {"name": "test", "stragglers": 2}}
+TWO = {"code": {"name": "test", "stragglers": 2, "byzantine": 0}}
 
 
 def test_a_hedge_that_is_garbage_is_followed_by_another_while_the_first_worker_is_frozen(bench):

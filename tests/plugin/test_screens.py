@@ -36,7 +36,7 @@ def test_a_clean_group_settles_after_one_screen_and_nothing_is_computed_again(be
     assert {client.verified for client in clients} == {"screened"}
     assert b.poll("w5") is None
     assert quiet(b)
-    assert [b.counters[k] for k in ("screens", "screened", "doubtful", "unscreened")] == [
+    assert [b.counters[k] for k in ("screens", "screened", "suspected", "unscreened")] == [
         1, 3, 0, 0,
     ]  # fmt: skip
 
@@ -66,7 +66,7 @@ def test_doubtful_members_are_computed_again_and_the_liar_is_confirmed(bench, wa
     compare(b, "w4", agree=False)
     again(b, "w6", 1)
     assert account(b) == {"w1": 1}
-    assert b.counters["doubtful"] == 3
+    assert b.counters["suspected"] == 3
     assert quiet(b)
     if wait:
         assert [c.reply for c in clients] == [("exact", b"a0"), ("hedged", b"a1"), ("exact", b"a2")]

@@ -1,71 +1,86 @@
 package org.approxifer.torchserve.core;
 
+import java.util.List;
+import java.util.Set;
+
 /** Who is let in, and what is first done for them. */
 final class Admission {
   private final String name;
+  private final Plan plan;
   private final int limit;
-  private final Router router;
+  private final Schedule schedule;
+  private final Set<Query> live;
+  private final List<ExtraWork> budgets;
+  private final Counters counters;
+  private final Backlog backlog;
   private final Settlement settlement;
+  private final Verifier verifier;
+  private final GroupFlow groups;
   private final Watchdog watchdog;
 
-  Admission(String name, int limit, Router router, Settlement settlement, Watchdog watchdog) {
+  Admission(
+      String name,
+      Plan plan,
+      int limit,
+      Schedule schedule,
+      Set<Query> live,
+      List<ExtraWork> budgets,
+      Counters counters,
+      Backlog backlog,
+      Settlement settlement,
+      Verifier verifier,
+      GroupFlow groups,
+      Watchdog watchdog) {
     this.name = name;
+    this.plan = plan;
     this.limit = limit;
-    this.router = router;
+    this.schedule = schedule;
+    this.live = live;
+    this.budgets = budgets;
+    this.counters = counters;
+    this.backlog = backlog;
     this.settlement = settlement;
+    this.verifier = verifier;
+    this.groups = groups;
     this.watchdog = watchdog;
   }
 
   /** How many more clients may wait. */
   int capacity() {
-    return Math.max(0, limit - router.live.size());
+    return Math.max(0, limit - live.size());
   }
 
+  /** Lets a client in, or refuses it. */
   void offer(Client client) {
-    router.counters.requests++;
-    Query query = new Query(client, router.clock.nanos(), router.plan.deadlineNanos);
-    int waiting = router.live.size();
+    counters.add(Counters.Count.REQUESTS);
+    Query query = new Query(client, schedule.now(), plan.policy().deadlineNanos());
     if (watchdog.closed()) {
       settlement.refuse(query, 503, name + " is being unregistered");
-    } else if (waiting >= limit) {
+    } else if (capacity() == 0) {
       String full = "the queue of %s is full: %d requests wait (jobQueueSize %d); try again";
-      settlement.refuse(query, 503, String.format(full, name, waiting, limit));
+      settlement.refuse(query, 503, String.format(full, name, live.size(), limit));
     } else {
-      router.live.add(query);
-      router.extra.admitted();
-      router.parityWork.admitted();
-      admit(query);
+      live.add(query);
+      budgets.forEach(ExtraWork::admitted);
+      query.alone = !client.codable();
+      if (query.alone || !verifier.admit(query)) {
+        admit(query);
+      }
     }
   }
 
   private void admit(Query query) {
-    query.alone = !query.client.codable();
-    Plan.Verify verify = router.plan.verify;
-    if (query.alone || verify == Plan.Verify.NONE && query.client.exactOnly()) {
-      router.enqueue(Task.raw(query));
-      return;
-    } else if (verify == Plan.Verify.VOTE) {
-      router.checks.begin(query, router.plan.copies);
-      return;
-    } else if (verify == Plan.Verify.PAIR || query.client.exactOnly()) {
-      router.checks.begin(query, router.plan.idempotent ? 2 : 1);
+    boolean grouped =
+        plan.mode() == Plan.Mode.CODED
+            || plan.mode() == Plan.Mode.SYSTEMATIC && plan.groupsSystematic();
+    if (grouped && !query.alone && !query.client().exactOnly()) {
+      groups.join(query);
       return;
     }
-    switch (router.plan.mode) {
-      case UNCODED -> router.enqueue(Task.raw(query));
-      case REPLICATED -> {
-        for (int copy = 0; copy < router.plan.copies; copy++) {
-          router.enqueue(Task.raw(query));
-        }
-      }
-      case SYSTEMATIC -> {
-        if (router.plan.reconstruct || verify == Plan.Verify.SCREEN) {
-          router.groups.join(query);
-        } else {
-          router.enqueue(Task.raw(query));
-        }
-      }
-      case CODED -> router.groups.join(query);
+    boolean copied = plan.mode() == Plan.Mode.REPLICATED && !query.alone;
+    int copies = copied && !query.client().exactOnly() ? plan.copies() : 1;
+    for (int copy = 0; copy < copies; copy++) {
+      backlog.add(Task.raw(query));
     }
   }
 }

@@ -18,7 +18,29 @@ public record Answer(
   }
 
   /** The same answer with another body. */
-  public Answer withBody(byte[] other) {
+  Answer withBody(byte[] other) {
     return new Answer(other, contentType, status, phrase, headers);
+  }
+
+  /**
+   * Throws where no client can be sent this: TorchServe would hang up, or write what is no HTTP.
+   */
+  void check() throws Unusable {
+    if (status < 100 || status > 999) {
+      throw new Unusable("malformed reply: status " + status + " is not one of HTTP");
+    } else if (breaks(contentType) || breaks(phrase)) {
+      throw new Unusable("malformed reply: its content type or phrase is more than a line");
+    }
+    for (Map.Entry<String, String> header : headers.entrySet()) {
+      String name = header.getKey();
+      boolean token = name != null && name.chars().allMatch(c -> c > ' ' && c < 127 && c != ':');
+      if (!token || name.isEmpty() || header.getValue() == null || breaks(header.getValue())) {
+        throw new Unusable("malformed reply: header " + name + " is not one of HTTP");
+      }
+    }
+  }
+
+  private static boolean breaks(CharSequence text) {
+    return text != null && text.chars().anyMatch(c -> c < ' ' && c != '\t' || c == 127);
   }
 }

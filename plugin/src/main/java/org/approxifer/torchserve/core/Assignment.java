@@ -1,19 +1,20 @@
 package org.approxifer.torchserve.core;
 
-import java.util.List;
-import java.util.Locale;
 import org.pytorch.serve.util.messages.RequestInput;
 
 /** One task handed to one worker; reported back once. */
 public final class Assignment {
-  final Task task;
-  final String worker;
+  public final Task task;
+
+  /** The worker it was handed to, by TorchServe's worker id. */
+  public final String worker;
+
   final long handedNanos;
-  final RequestInput payload;
+  private final RequestInput payload;
   boolean done;
 
   /** It was not answered in time; what else is done for its query does not wait for it. */
-  boolean late;
+  public boolean late;
 
   Timers.Timer lateTimer;
 
@@ -26,30 +27,21 @@ public final class Assignment {
 
   /** The job as log lines name it: its kind and the ids of the requests it is for. */
   public String described() {
-    if (task.query == null && task.group == null) {
-      return kind() + " job";
-    }
-    List<String> requests =
-        task.query == null ? task.group.requestIds() : List.of(task.query.requestId());
-    return kind() + " job for request " + String.join(" ", requests);
+    String requests = String.join(" ", task.requestIds());
+    return task.kind + (requests.isEmpty() ? " job" : " job for request " + requests);
   }
 
-  /** The worker it was handed to, by TorchServe's worker id. */
-  public String worker() {
-    return worker;
-  }
-
-  /** raw, hedge, parity, encode, coded or decode: for logs and tests. */
+  /** The job's kind, such as raw, hedge or parity: for logs and tests. */
   public String kind() {
-    return task.kind.name().toLowerCase(Locale.ROOT);
+    return task.kind.toString();
   }
 
-  /** The client whose own request this is, or null for a job of a group. */
+  /** The client whose own request this is; null for a job of a group, or once it has gone. */
   public Client client() {
-    return task.query == null ? null : task.query.client;
+    return task.query == null ? null : task.query.client();
   }
 
-  /** What the worker is sent; a new object for every hand-out. */
+  /** What the worker is sent. */
   public RequestInput payload() {
     return payload;
   }

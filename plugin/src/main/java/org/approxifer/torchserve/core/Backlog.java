@@ -2,66 +2,69 @@ package org.approxifer.torchserve.core;
 
 import java.util.ArrayDeque;
 import java.util.EnumMap;
+import java.util.HashMap;
 import java.util.Iterator;
+import java.util.List;
 import java.util.Map;
 import java.util.function.Predicate;
 
 /**
  * Tasks that wait for a worker, in three lanes: decode first (a client is waiting past lateness),
  * then raw, hedge, encode and coded tasks by age, then parities, which never delay the others.
+ * Tasks that one worker alone may have, its probes, wait beside them.
  */
-final class Backlog {
-  private enum Lane {
-    DECODE,
-    MAIN,
-    EXTRA
-  }
-
-  private final Map<Lane, ArrayDeque<Task>> lanes = new EnumMap<>(Lane.class);
+public final class Backlog {
+  private final Map<Task.Lane, ArrayDeque<Task>> lanes = new EnumMap<>(Task.Lane.class);
+  private final Map<String, Task> own = new HashMap<>();
   private int size;
   private int dropped;
 
   Backlog() {
-    for (Lane lane : Lane.values()) {
+    for (Task.Lane lane : Task.Lane.values()) {
       lanes.put(lane, new ArrayDeque<>());
     }
   }
 
-  private static Lane lane(Task task) {
-    return switch (task.kind) {
-      case COMPARE -> task.comparison.behind ? Lane.MAIN : Lane.DECODE;
-      case DECODE, SCREEN -> Lane.DECODE;
-      case RAW, HEDGE, ENCODE, CODED -> Lane.MAIN;
-      case PARITY -> task.group.screen == null ? Lane.EXTRA : Lane.MAIN;
-      case PROBE -> Lane.EXTRA;
-    };
-  }
-
-  void add(Task task) {
-    lanes.get(lane(task)).addLast(task);
+  /** Puts a task behind all others of its lane. */
+  public void add(Task task) {
+    if (keep(task)) {
+      return;
+    }
+    lanes.get(task.lane).addLast(task);
     count(task, 1);
   }
 
   /** Puts a task before all others of its lane: its query has waited already. */
-  void addFirst(Task task) {
-    lanes.get(lane(task)).addFirst(task);
+  public void addFirst(Task task) {
+    if (keep(task)) {
+      return;
+    }
+    lanes.get(task.lane).addFirst(task);
     count(task, 1);
   }
 
-  /** Takes the first task that is wanted, dropping on the way what nobody waits for any more. */
-  Task take(Predicate<Task> wanted) {
-    for (ArrayDeque<Task> lane : lanes.values()) {
-      Task task = take(lane, wanted);
+  private boolean keep(Task task) {
+    if (task.only == null) {
+      return false;
+    }
+    dropped += own.put(task.only, task) == null ? 0 : 1;
+    return true;
+  }
+
+  /**
+   * Takes the first task that is wanted, dropping on the way what nobody waits for any more.
+   *
+   * @param worker who may also have what is kept for it alone, or null
+   */
+  Task take(Predicate<Task> wanted, String worker) {
+    for (Map.Entry<Task.Lane, ArrayDeque<Task>> lane : lanes.entrySet()) {
+      Task task = lane.getKey() == Task.Lane.EXTRA ? takeFor(worker) : null;
+      task = task == null ? take(lane.getValue(), wanted) : task;
       if (task != null) {
         return task;
       }
     }
     return null;
-  }
-
-  /** The same among parities and probes only: what a worker without clients may have. */
-  Task takeExtra(Predicate<Task> wanted) {
-    return take(lanes.get(Lane.EXTRA), wanted);
   }
 
   private Task take(ArrayDeque<Task> lane, Predicate<Task> wanted) {
@@ -83,19 +86,43 @@ final class Backlog {
     return null;
   }
 
+  /** Takes the task that is kept for a worker, or null. */
+  Task takeFor(String worker) {
+    Task task = own.isEmpty() ? null : own.remove(worker);
+    if (task != null && task.dead()) {
+      dropped++;
+      return null;
+    }
+    return task;
+  }
+
+  /** True if a task is kept for one worker, whichever that is. */
+  boolean someForOne() {
+    return !own.isEmpty();
+  }
+
+  /** True if a task is kept for this worker. */
+  boolean someFor(String worker) {
+    return own.containsKey(worker);
+  }
+
   /** Drops what nobody waits for any more: it holds bodies, and no worker may ask for long. */
   void sweep() {
-    take(task -> false);
+    take(task -> false, null);
+    for (Iterator<Task> tasks = own.values().iterator(); tasks.hasNext(); ) {
+      if (tasks.next().dead()) {
+        tasks.remove();
+        dropped++;
+      }
+    }
   }
 
   /** Tasks of clients that wait for a worker, parities not counted. */
   int waiting() {
     int waiting = 0;
-    for (Map.Entry<Lane, ArrayDeque<Task>> lane : lanes.entrySet()) {
-      if (lane.getKey() != Lane.EXTRA) {
-        for (Task task : lane.getValue()) {
-          waiting += task.dead() ? 0 : 1;
-        }
+    for (Task.Lane lane : Task.Lane.values()) {
+      for (Task task : lane == Task.Lane.EXTRA ? List.<Task>of() : lanes.get(lane)) {
+        waiting += task.dead() ? 0 : 1;
       }
     }
     return waiting;
@@ -103,7 +130,7 @@ final class Backlog {
 
   /** True if a query that no worker has begun waits for one. */
   boolean someQueryWaits() {
-    for (Task task : lanes.get(Lane.MAIN)) {
+    for (Task task : lanes.get(Task.Lane.MAIN)) {
       if (task.kind == Task.Kind.RAW && !task.dead()) {
         return true;
       }
@@ -111,6 +138,7 @@ final class Backlog {
     return false;
   }
 
+  /** True if nothing waits but what is kept for one worker each. */
   boolean isEmpty() {
     return size == 0;
   }

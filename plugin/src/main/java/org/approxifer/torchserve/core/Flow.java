@@ -1,22 +1,28 @@
 package org.approxifer.torchserve.core;
 
 /** What happens to one kind of work. The router calls it under its lock, once per assignment. */
-interface Flow {
-  /** The worker answered with a frame. */
-  void answered(Assignment assignment, Answer answer, Reply reply) throws Reply.MalformedReply;
+public interface Flow {
+  /** The worker did the job. */
+  void answered(Assignment assignment, Answer answer, Reply reply) throws Unusable;
 
-  /** The worker answered with something that cannot be used. */
-  void erased(Assignment assignment, String reason);
+  /** The worker refused the job: what it was asked is not possible. */
+  default void refused(Assignment assignment, int status, String message) {
+    failed(assignment, status, message);
+  }
+
+  /** The worker answered with something that cannot be used; it has been counted. */
+  default void erased(Assignment assignment, String reason) {
+    failed(assignment, 503, reason);
+  }
 
   /** The worker died with the job in its hands. */
-  void died(Assignment assignment);
+  default void died(Assignment assignment) {
+    failed(assignment, 500, "Worker died.");
+  }
 
-  /** The job as a whole was refused, by the worker or by TorchServe. */
+  /** TorchServe says that the job will not be done. */
   void failed(Assignment assignment, int status, String message);
 
-  /** Nobody began the job: it goes back to the head of its lane, and no harm is noted. */
-  void returned(Task task);
-
   /** The job has not been answered in time. */
-  void late(Assignment assignment);
+  default void late(Assignment assignment) {}
 }

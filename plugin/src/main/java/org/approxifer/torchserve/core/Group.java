@@ -15,35 +15,64 @@ import java.util.TreeMap;
  * group (p at or beyond its size m) repeats member p mod m: it is there exactly when that member's
  * prediction is.
  */
-final class Group {
+public final class Group {
+  /** What a verifier keeps with a group. */
+  public interface Verification {
+    /** True while the answers are still to be checked, for which they are kept. */
+    default boolean open() {
+      return false;
+    }
+
+    /** True if the check lacks the answer to a member, or a parity. */
+    default boolean lacks(int index) {
+      return false;
+    }
+
+    /** True if somebody waits for a parity. */
+    default boolean wantsParity(Group group, int parity) {
+      return !group.settled() && !group.broken;
+    }
+
+    /** True if jobs of this kind go to workers that had no other job of the group. */
+    default boolean distinct(Task.Kind kind) {
+      return false;
+    }
+
+    /** From so many answers on late members are decoded from the others. */
+    default int quorum(Plan plan) {
+      return plan.quorum();
+    }
+  }
+
+  private static final Verification NONE = new Verification() {};
+
   private final Plan plan;
-  final List<Query> members = new ArrayList<>();
+  public final List<Query> members = new ArrayList<>();
 
   /** Predictions that came, by coded query index (a systematic group: members and parities). */
-  final TreeMap<Integer, byte[]> predictions = new TreeMap<>();
+  public final TreeMap<Integer, byte[]> predictions = new TreeMap<>();
 
   /** Coded queries made by the encode job, by index. */
   final TreeMap<Integer, byte[]> coded = new TreeMap<>();
 
   /** Coded query indices that will not come: their job failed. */
-  final Set<Integer> lost = new HashSet<>();
+  public final Set<Integer> lost = new HashSet<>();
 
-  /** Parity, encode, coded, decode and screen jobs of the group that are with a worker. */
-  final List<Assignment> outstanding = new ArrayList<>();
+  /** Jobs of the group, its members' raw jobs not among them, that are with a worker. */
+  public final List<Assignment> outstanding = new ArrayList<>();
 
-  /** Workers that were handed a job whose answer goes to the group, where it matters. */
-  final List<String> used = new ArrayList<>();
+  /** Workers that were handed a job whose answer goes to the group. */
+  public final List<String> used = new ArrayList<>();
 
   /** Who gave the prediction of a coded query, by index. */
-  final Map<Integer, String> gave = new HashMap<>();
+  public final Map<Integer, String> gave = new HashMap<>();
 
-  /** Whether the answers fit together; null where nobody asks. */
-  Screen screen;
+  public Verification verification = NONE;
 
-  boolean closed;
+  public boolean closed;
 
   /** Waited long enough for all: a quorum will do. */
-  boolean late;
+  public boolean late;
 
   /** A decode job that answers the whole group is on its way. */
   boolean decoding;
@@ -54,42 +83,16 @@ final class Group {
   /** Encode and decode jobs sent again because they were late. */
   int resends;
 
-  Timers.Timer timer;
+  /** What is done about the group next if nothing comes before. */
+  public Timers.Timer timer;
 
   Group(Plan plan) {
     this.plan = plan;
   }
 
   /** TorchServe's ids of the members' requests, as log lines and workers get them. */
-  List<String> requestIds() {
-    return members.stream().map(Query::requestId).toList();
-  }
-
-  /** A worker was handed a job of the group, a member's raw job included. */
-  void handed(Assignment assignment) {
-    Task task = assignment.task;
-    if (task.query == null) {
-      outstanding.add(assignment);
-    }
-    boolean located = plan.verify == Plan.Verify.LOCATE && task.kind == Task.Kind.CODED;
-    boolean screened = screen != null && (task.query != null || task.kind == Task.Kind.PARITY);
-    if (located || screened) {
-      used.add(assignment.worker);
-    }
-  }
-
-  /** True if a worker may have a job of the group: who checks an answer did not give it. */
-  boolean may(Task.Kind kind, String worker) {
-    return switch (kind) {
-      case RAW, HEDGE -> screen == null || !screen.spread || !used.contains(worker);
-      case PARITY -> screen == null ? !heldBy(worker) : !used.contains(worker);
-      case CODED -> plan.verify == Plan.Verify.LOCATE ? !used.contains(worker) : !heldBy(worker);
-      default -> true;
-    };
-  }
-
-  boolean wantsParity(int parity) {
-    return screen == null ? !settled() && !broken : screen.lacks(parity);
+  public List<String> requestIds() {
+    return members.stream().map(query -> query.requestId).toList();
   }
 
   void add(Query query) {
@@ -98,7 +101,38 @@ final class Group {
     members.add(query);
   }
 
-  boolean settled() {
+  /** A worker was handed a job of the group, a member's raw job included. */
+  void handed(Assignment assignment) {
+    Task.Kind kind = assignment.task.kind;
+    if (!kind.ofOneQuery()) {
+      outstanding.add(assignment);
+    }
+    if (answersGroup(kind)) {
+      used.add(assignment.worker);
+    }
+  }
+
+  /** It did not begin it. */
+  void notBegun(Assignment assignment) {
+    if (answersGroup(assignment.task.kind)) {
+      used.remove(assignment.worker);
+    }
+  }
+
+  private boolean answersGroup(Task.Kind kind) {
+    boolean member = plan.mode() == Plan.Mode.SYSTEMATIC && kind.ofOneQuery();
+    return member || kind == Task.Kind.PARITY || kind == Task.Kind.CODED;
+  }
+
+  /** True if a worker may have a job of the group: who checks an answer did not give it. */
+  boolean may(Task.Kind kind, String worker) {
+    if (verification.distinct(kind)) {
+      return !used.contains(worker);
+    }
+    return kind.ofOneQuery() || !heldBy(worker);
+  }
+
+  public boolean settled() {
     for (Query query : members) {
       if (!query.settled) {
         return false;
@@ -108,7 +142,7 @@ final class Group {
   }
 
   /** True if a worker holds an unanswered job of this group, its members' raw jobs included. */
-  boolean heldBy(String worker) {
+  private boolean heldBy(String worker) {
     for (Assignment assignment : outstanding) {
       if (assignment.worker.equals(worker)) {
         return true;
@@ -123,70 +157,50 @@ final class Group {
   }
 
   /** How many of the N+1 coded queries have a prediction, padding counted with its member. */
-  int available() {
-    if (plan.mode == Plan.Mode.CODED) {
+  public int available() {
+    if (plan.mode() == Plan.Mode.CODED) {
       return predictions.size();
     }
     int count = 0;
-    for (int position = 0; position < plan.queries; position++) {
-      if (predictions.containsKey(position % members.size())) {
-        count++;
-      }
-    }
-    for (int parity : plan.parities) {
-      if (predictions.containsKey(parity)) {
-        count++;
-      }
+    for (int index = 0; index < plan.numWorkers(); index++) {
+      int source = index < plan.queries() ? index % members.size() : index;
+      count += predictions.containsKey(source) ? 1 : 0;
     }
     return count;
   }
 
-  /** True if late members of a systematic group may be decoded from what came. */
-  boolean mayDecode() {
-    if (screen != null && screen.stage == Screen.Stage.DONE) {
-      return available() >= plan.queries; // what does not fit has been taken away
-    }
-    return available() >= plan.quorum && (screen == null || !plan.verifyWait);
-  }
-
-  /** True if what came suffices to decode now. */
+  /** True if what came of a fully coded group suffices to decode now. */
   boolean decodable() {
     int available = available();
-    return available >= plan.numWorkers
-        || available >= plan.quorum && (late || available + lost.size() >= plan.numWorkers);
+    return available >= plan.numWorkers()
+        || available >= plan.quorum() && (late || available + lost.size() >= plan.numWorkers());
   }
 
   /** True if no worker has a coded job of the group, and none that is there may have one. */
   boolean stalled(Ledger ledger) {
-    return outstanding.stream().noneMatch(job -> job.task.kind == Task.Kind.CODED)
+    return verification.distinct(Task.Kind.CODED)
+        && outstanding.stream().noneMatch(job -> job.task.kind == Task.Kind.CODED)
         && !ledger.anotherPresent(used::contains);
   }
 
   /** True if so many coded jobs failed that no quorum can come. */
   boolean hopeless() {
-    return plan.numWorkers - lost.size() < plan.quorum;
+    return plan.numWorkers() - lost.size() < plan.quorum();
   }
 
   /** Members that have not been answered. */
   List<Query> waiting() {
-    List<Query> waiting = new ArrayList<>();
-    for (Query query : members) {
-      if (!query.settled) {
-        waiting.add(query);
-      }
-    }
-    return waiting;
+    return members.stream().filter(query -> !query.settled).toList();
   }
 
   /** Members that a decode job is to answer now. */
   List<Query> toDecode() {
-    List<Query> members = waiting();
-    members.removeIf(plan.mode == Plan.Mode.CODED ? query -> query.solo : query -> !query.decoding);
-    return members;
+    boolean all = plan.mode() == Plan.Mode.CODED;
+    return waiting().stream().filter(query -> all ? !query.solo : query.decoding).toList();
   }
 
   /** Lets go of the tensors once nobody needs them. */
-  void release() {
+  public void release() {
     predictions.clear();
     coded.clear();
   }

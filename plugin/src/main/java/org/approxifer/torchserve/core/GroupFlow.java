@@ -1,9 +1,8 @@
 package org.approxifer.torchserve.core;
 
-import com.google.gson.JsonElement;
-import com.google.gson.JsonObject;
 import java.util.List;
 import java.util.Map;
+import java.util.Set;
 
 /**
  * The life of a group.
@@ -14,44 +13,71 @@ import java.util.Map;
  * </pre>
  */
 final class GroupFlow implements Flow {
-  private static final int MOST_RESENDS = 3;
-  private static final int MOST_DEATHS = 2;
+  private static final int MAX_DEATHS = 2;
 
-  private final Router router;
   private final Plan plan;
+  private final Schedule schedule;
+  private final ExtraWork parityWork;
+  private final Counters counters;
+  private final Backlog backlog;
+  private final Ledger ledger;
+  private final Holders holders;
   private final Settlement settlement;
+  private final Hedges hedges;
+  private final Decoding decoding;
+  private final Verifier verifier;
   private final QueryFlow queries;
   private final Decoded decoded;
   private Group filling;
 
-  GroupFlow(Router router, Settlement settlement, QueryFlow queries) {
-    this.router = router;
-    this.plan = router.plan;
+  /**
+   * @param parityWork parities have a budget of their own: they must be there before anything is
+   *     late
+   */
+  GroupFlow(
+      Plan plan,
+      Schedule schedule,
+      ExtraWork parityWork,
+      Counters counters,
+      Backlog backlog,
+      Ledger ledger,
+      Holders holders,
+      Settlement settlement,
+      Hedges hedges,
+      Decoding decoding,
+      Verifier verifier,
+      QueryFlow queries) {
+    this.plan = plan;
+    this.schedule = schedule;
+    this.parityWork = parityWork;
+    this.counters = counters;
+    this.backlog = backlog;
+    this.ledger = ledger;
+    this.holders = holders;
     this.settlement = settlement;
+    this.hedges = hedges;
+    this.decoding = decoding;
+    this.verifier = verifier;
     this.queries = queries;
-    decoded = new Decoded(router, settlement);
+    decoded = new Decoded(plan, schedule, settlement, verifier);
   }
 
   /** Adds a query to the group that is filling, which closes at K queries or after the delay. */
   void join(Query query) {
     if (filling == null) {
-      router.counters.groups++;
+      counters.add(Counters.Count.GROUPS);
       Group group = new Group(plan);
-      if (plan.verify == Plan.Verify.SCREEN) {
-        router.screens.begin(group);
-      }
+      group.timer = schedule.after(plan.policy().groupDelayNanos(), () -> close(group));
       filling = group;
-      group.timer = router.after(plan.groupDelayNanos, () -> close(group));
     }
-    filling.add(query);
-    if (filling.screen != null) {
-      query.check = new Check(plan.agree);
+    Group group = filling;
+    group.add(query);
+    verifier.joined(query);
+    if (plan.mode() == Plan.Mode.SYSTEMATIC) {
+      backlog.add(Task.raw(query));
     }
-    if (plan.mode == Plan.Mode.SYSTEMATIC) {
-      router.enqueue(Task.raw(query));
-    }
-    if (filling.members.size() == plan.queries) {
-      close(filling);
+    if (group.members.size() == plan.queries()) {
+      close(group);
     }
   }
 
@@ -66,106 +92,80 @@ final class GroupFlow implements Flow {
     group.closed = true;
     group.timer.cancel();
     filling = null;
-    router.counters.groupFill.record(group.members.size());
-    if (group.screen != null) {
-      router.screens.closed(group);
-      reconstruct(group);
+    counters.closed(group);
+    if (verifier.closed(group)) {
+      decoding.reconstruct(group);
     } else if (group.settled()) {
       group.release();
-    } else if (plan.verify == Plan.Verify.LOCATE && router.ledger.present() < plan.quorum) {
-      queries.goAlone(group); // each coded job wants a worker of its own
-    } else if (plan.mode == Plan.Mode.CODED) {
-      router.enqueue(Task.ofGroup(Task.Kind.ENCODE, group, -1));
-    } else {
-      for (int parity : plan.parities) {
-        if (router.parityWork.tryTake()) {
-          router.enqueue(Task.ofGroup(Task.Kind.PARITY, group, parity));
+    } else if (plan.mode() == Plan.Mode.SYSTEMATIC) {
+      for (int parity = plan.queries(); parity < plan.numWorkers(); parity++) {
+        if (parityWork.tryTake()) {
+          backlog.add(Task.parity(group, parity, Task.Lane.EXTRA));
         }
       }
-      reconstruct(group);
+      decoding.reconstruct(group);
+    } else if (group.verification.distinct(Task.Kind.CODED) && ledger.present() < plan.quorum()) {
+      queries.goAlone(group); // each coded job wants a worker of its own
+    } else {
+      backlog.add(Task.encode(group));
     }
   }
 
   /** The reply to a parity, encode, coded or decode job. */
   @Override
-  public void answered(Assignment assignment, Answer answer, Reply reply)
-      throws Reply.MalformedReply {
+  public void answered(Assignment assignment, Answer answer, Reply reply) throws Unusable {
     Task task = assignment.task;
-    JsonObject error = reply.object("error");
-    if (error != null) {
-      failed(task);
-    } else if (task.kind == Task.Kind.ENCODE) {
-      encoded(assignment, reply);
-    } else if (task.kind == Task.Kind.DECODE) {
-      decoded.settle(task.group, answer, reply);
-    } else if (reply.text("erasure") != null || !reply.has("prediction")) {
-      String erasure = reply.text("erasure");
-      if (reply.header.has("unloaded")) {
-        router.holders.failed(assignment.worker, task.coded);
+    switch (task.kind) {
+      case ENCODE -> encoded(task.group, reply);
+      case DECODE -> decoded.settle(task.group, reply);
+      default -> {
+        if (reply.unloaded()) {
+          holders.failed(assignment.worker, task.coded);
+        }
+        if (reply.erasure() != null) {
+          throw new Unusable(reply.erasure());
+        }
+        predicted(task.group, task.coded, assignment.worker, reply.need("prediction"));
       }
-      erased(assignment, erasure == null ? "the reply has no prediction" : erasure);
-    } else {
-      coded(task.group, task.coded, assignment.worker, reply.section("prediction"));
     }
   }
 
-  private void coded(Group group, int index, String worker, byte[] prediction) {
-    if (group.screen != null) {
-      router.screens.entered(group, index, worker, prediction);
-    } else {
-      group.gave.put(index, worker);
-      predicted(group, index, prediction);
-    }
-  }
-
-  /** A prediction of a coded query (of a systematic group: a member's or a parity's) came. */
-  void predicted(Group group, int index, byte[] prediction) {
-    if (group.settled() || group.broken) {
+  private void predicted(Group group, int index, String worker, byte[] prediction) {
+    if (verifier.parity(group, index, worker, prediction)) {
       return;
     }
-    group.predictions.put(index, prediction);
-    if (plan.mode == Plan.Mode.CODED) {
+    group.gave.put(index, worker);
+    if (plan.mode() == Plan.Mode.SYSTEMATIC) {
+      decoding.predicted(group, index, prediction);
+    } else if (!group.settled() && !group.broken) {
+      group.predictions.put(index, prediction);
       decodeIfReady(group);
-    } else {
-      reconstruct(group);
     }
   }
 
-  private void encoded(Assignment assignment, Reply reply) throws Reply.MalformedReply {
-    Group group = assignment.task.group;
+  private void encoded(Group group, Reply reply) throws Unusable {
     if (!group.coded.isEmpty() || group.broken || group.settled()) {
       return; // a second encode job, sent because the first was late
     }
-    JsonObject errors = reply.object("errors");
-    if (errors != null) {
-      for (Map.Entry<String, JsonElement> entry : errors.entrySet()) {
-        JsonObject error = entry.getValue().getAsJsonObject();
-        settlement.error(
-            group.members.get(Integer.parseInt(entry.getKey())),
-            error.get("status").getAsInt(),
-            error.get("message").getAsString());
-      }
+    Map<Integer, Reply.Refusal> errors = reply.errors(group);
+    Set<Integer> alone = reply.alone(group);
+    boolean some =
+        group.waiting().stream()
+            .map(query -> query.index)
+            .anyMatch(index -> !errors.containsKey(index) && !alone.contains(index));
+    for (int index = 0; some && index < plan.numWorkers(); index++) {
+      group.coded.put(index, reply.need("coded" + index));
     }
-    if (reply.header.has("alone")) {
-      for (JsonElement index : reply.header.getAsJsonArray("alone")) {
-        Query query = group.members.get(index.getAsInt());
-        query.solo = true;
-        queries.checkAlone(query);
-        router.enqueueFirst(Task.raw(query));
-      }
-    }
-    if (group.toDecode().isEmpty()) {
+    errors.forEach(
+        (index, error) ->
+            settlement.error(group.members.get(index), error.status(), error.message()));
+    alone.forEach(index -> queries.goSolo(group.members.get(index)));
+    if (!some) {
       return;
     }
-    for (int index = 0; index < plan.numWorkers; index++) {
-      if (!reply.has("coded" + index)) {
-        throw new Reply.MalformedReply("the encode reply has no section coded" + index);
-      }
-      group.coded.put(index, reply.section("coded" + index));
-      router.enqueue(Task.ofGroup(Task.Kind.CODED, group, index));
-    }
+    group.coded.keySet().forEach(index -> backlog.add(Task.coded(group, index)));
     // Coded jobs that no worker picks are late too, if only after most of the deadline.
-    group.timer = router.after(plan.deadlineNanos / 2, () -> quorumWillDo(group));
+    group.timer = schedule.after(plan.policy().deadlineNanos() / 2, () -> quorumWillDo(group));
   }
 
   private void quorumWillDo(Group group) {
@@ -173,60 +173,18 @@ final class GroupFlow implements Flow {
     decodeIfReady(group);
   }
 
-  /** A member's raw job is late. */
-  void late(Query query) {
-    if (query.group.screen != null && query.group.screen.lacks(query.index)) {
-      router.screens.jobLate(query.group);
-    }
-    reconstruct(query.group);
-  }
-
-  /** The group cannot be coded any more. */
-  void breakUp(Group group) {
-    group.broken = true;
-    router.screens.giveUp(group);
-  }
-
   /** Decodes a fully coded group once all answers are in, or a quorum is and the rest is late. */
-  void decodeIfReady(Group group) {
-    if (plan.mode != Plan.Mode.CODED || group.decoding || group.broken || group.settled()) {
+  private void decodeIfReady(Group group) {
+    if (plan.mode() != Plan.Mode.CODED || group.decoding || group.broken || group.settled()) {
       return;
     }
-    boolean stalled = plan.verify == Plan.Verify.LOCATE && group.stalled(router.ledger);
+    boolean stalled = group.stalled(ledger);
     group.late |= stalled;
     if (group.decodable()) {
       group.decoding = true;
-      router.enqueue(Task.ofGroup(Task.Kind.DECODE, group, -1));
+      backlog.add(Task.decode(group));
     } else if (stalled) {
       queries.goAlone(group);
-    }
-  }
-
-  /** Decodes the late members of a systematic group as soon as what came suffices. */
-  void reconstruct(Group group) {
-    if (plan.mode != Plan.Mode.SYSTEMATIC
-        || !plan.reconstruct
-        || !group.closed
-        || group.broken
-        || !group.mayDecode()) {
-      return;
-    }
-    List<Query> late = group.waiting();
-    late.removeIf(query -> !query.late);
-    decode(group, late);
-  }
-
-  /** Has members of a systematic group decoded from the answers of the others. */
-  void decode(Group group, List<Query> queries) {
-    boolean wanted = false;
-    for (Query query : queries) {
-      if (!query.settled && !query.decoding) {
-        query.decoding = true;
-        wanted = true;
-      }
-    }
-    if (wanted && !group.predictions.isEmpty()) {
-      router.enqueue(Task.ofGroup(Task.Kind.DECODE, group, -1));
     }
   }
 
@@ -235,12 +193,12 @@ final class GroupFlow implements Flow {
     Task task = assignment.task;
     switch (task.kind) {
       case PARITY -> {
-        router.holders.failed(assignment.worker, task.coded); // loading may be what killed it
-        breakUp(task.group);
+        holders.failed(assignment.worker, task.coded); // loading may be what killed it
+        queries.breakUp(task.group);
       }
       case CODED -> {
-        if (++task.deaths < MOST_DEATHS) {
-          router.enqueueFirst(queries.again(assignment));
+        if (++task.deaths < MAX_DEATHS) {
+          hedges.again(assignment);
           decodeIfReady(task.group); // perhaps no other worker may have it
         } else {
           failed(task);
@@ -250,18 +208,13 @@ final class GroupFlow implements Flow {
         // The job held its members' own requests, and one of them may be what kills workers. A
         // second copy, sent because the first was late, says nothing new of them.
         if (!task.group.broken) {
-          (task.kind == Task.Kind.ENCODE ? task.group.waiting() : task.group.toDecode())
-              .forEach(query -> query.deaths++);
+          List<Query> held =
+              task.kind == Task.Kind.ENCODE ? task.group.waiting() : task.group.toDecode();
+          held.forEach(query -> query.deaths++);
         }
         queries.goAlone(task.group);
       }
     }
-  }
-
-  @Override
-  public void erased(Assignment assignment, String reason) {
-    queries.noteErasure(assignment, reason);
-    failed(assignment.task);
   }
 
   @Override
@@ -274,9 +227,7 @@ final class GroupFlow implements Flow {
     Group group = task.group;
     switch (task.kind) {
       case PARITY -> {
-        if (group.screen != null) {
-          router.screens.lost(group, task.coded);
-        }
+        verifier.lost(group, task.coded);
         group.lost.add(task.coded);
       }
       case CODED -> {
@@ -287,56 +238,25 @@ final class GroupFlow implements Flow {
         decodeIfReady(group);
       }
       default -> {
-        if (plan.mode == Plan.Mode.CODED) {
+        if (plan.mode() == Plan.Mode.CODED) {
           queries.goAlone(group);
         } else {
-          breakUp(group); // hedges of its members go on
+          queries.breakUp(group); // hedges of its members go on
         }
       }
     }
   }
 
   @Override
-  public void returned(Task task) {
-    if (!task.dead()) {
-      router.enqueueFirst(task);
-    }
-  }
-
-  @Override
   public void late(Assignment assignment) {
     Task task = assignment.task;
-    if (task.kind == Task.Kind.CODED) {
-      quorumWillDo(task.group);
-    } else if (task.kind == Task.Kind.PARITY) {
-      if (!task.dead()) {
-        router.screens.jobLate(task.group);
+    switch (task.kind) {
+      case CODED -> quorumWillDo(task.group);
+      case PARITY -> {
+        verifier.late(task.group, task.coded);
+        hedges.parity(assignment);
       }
-      if (!task.dead() && plan.idempotent && router.extra.tryTake()) {
-        router.enqueueFirst(queries.again(assignment));
-      }
-    } else {
-      resend(assignment);
-    }
-  }
-
-  /** All clients of a group wait for its encode or decode job: it is hedged like a raw one. */
-  private void resend(Assignment late) {
-    Group group = late.task.group;
-    if (late.done
-        || late.task.dead()
-        || late.task.kind == Task.Kind.ENCODE && !group.coded.isEmpty()
-        || group.broken
-        || !plan.idempotent
-        || group.resends >= MOST_RESENDS) {
-      return;
-    }
-    if (queries.mayCostExtra(group.members.get(0))) {
-      group.resends++;
-      router.enqueueFirst(queries.again(late));
-    } else {
-      router.counters.hedgesDenied++;
-      router.after(router.lateness.nanos() / 2, () -> resend(late));
+      default -> hedges.resend(assignment);
     }
   }
 }

@@ -16,14 +16,21 @@ import java.util.function.Consumer;
  */
 final class HandOut {
   private final ReentrantLock lock;
-  private final Clock clock;
+  private final Schedule schedule;
   private final Backlog backlog;
   private final Ledger ledger;
   private final Holders holders;
   private final Payloads payloads;
   private final Consumer<Assignment> handed;
   private final Consumer<Assignment> takenBack;
+
+  /** Workers that wait, the one that was busy last at the end. */
   private final List<Waiter> waiters = new ArrayList<>();
+
+  /** Those among them that may have client work, as of the ledger's change {@link #seen}. */
+  private final List<Waiter> eligible = new ArrayList<>();
+
+  private int seen = -1;
 
   /** Workers whose current batch may not grow. */
   private final Set<String> fullBatches = new HashSet<>();
@@ -34,7 +41,7 @@ final class HandOut {
    */
   HandOut(
       ReentrantLock lock,
-      Clock clock,
+      Schedule schedule,
       Backlog backlog,
       Ledger ledger,
       Holders holders,
@@ -42,7 +49,7 @@ final class HandOut {
       Consumer<Assignment> handed,
       Consumer<Assignment> takenBack) {
     this.lock = lock;
-    this.clock = clock;
+    this.schedule = schedule;
     this.backlog = backlog;
     this.ledger = ledger;
     this.holders = holders;
@@ -63,6 +70,9 @@ final class HandOut {
         throw new InterruptedException();
       }
       waiters.add(waiter);
+      if (!ledger.of(worker).quarantined()) {
+        eligible.add(waiter);
+      }
       holders.asked(worker);
       dispatch();
       while (waiter.assignment == null) {
@@ -70,7 +80,7 @@ final class HandOut {
       }
       return waiter.assignment;
     } catch (InterruptedException e) {
-      waiters.remove(waiter);
+      remove(waiter);
       // TorchServe interrupts a waiting worker's thread when the process is gone, or is to go.
       holders.left(worker);
       if (waiter.assignment != null) {
@@ -80,17 +90,19 @@ final class HandOut {
       }
       throw e;
     } finally {
-      waiters.remove(waiter);
+      remove(waiter);
       lock.unlock();
     }
   }
 
+  private void remove(Waiter waiter) {
+    waiters.remove(waiter);
+    eligible.remove(waiter);
+  }
+
   /** One more task for a worker's batch, or null; never waits. Under the lock. */
   Assignment more(String worker) {
-    if (fullBatches.contains(worker)) {
-      return null;
-    }
-    return take(worker, false);
+    return fullBatches.contains(worker) ? null : take(worker, false);
   }
 
   /** The first task of a worker's batch if there is one now, else null. Under the lock. */
@@ -100,19 +112,36 @@ final class HandOut {
 
   /** Gives waiting workers what they may have. Under the lock; call it after every change. */
   void dispatch() {
-    if (waiters.isEmpty() || backlog.isEmpty()) {
-      return;
+    if (seen != ledger.changes()) {
+      seen = ledger.changes();
+      eligible.clear();
+      waiters.stream().filter(one -> !ledger.of(one.worker).quarantined()).forEach(eligible::add);
     }
-    long now = clock.nanos();
+    if (!backlog.isEmpty() && !eligible.isEmpty()) {
+      dispatchAll();
+    }
+    if (backlog.someForOne()) {
+      waiters.stream().filter(one -> backlog.someFor(one.worker)).forEach(this::give);
+    }
+  }
+
+  private void dispatchAll() {
+    long now = schedule.now();
     for (int choice = 0; choice < 4; choice += holders.none() ? 2 : 1) {
-      for (int i = waiters.size() - 1; i >= 0; i--) {
-        Waiter waiter = waiters.get(i);
+      for (int i = eligible.size() - 1; i >= 0; i--) {
+        Waiter waiter = eligible.get(i);
         if (waiter.assignment == null && choice(waiter.worker, now) == choice) {
-          waiter.assignment = take(waiter.worker, true);
-          if (waiter.assignment != null) {
-            waiter.ready.signal();
-          }
+          give(waiter);
         }
+      }
+    }
+  }
+
+  private void give(Waiter waiter) {
+    if (waiter.assignment == null) {
+      waiter.assignment = take(waiter.worker, true);
+      if (waiter.assignment != null) {
+        waiter.ready.signal();
       }
     }
   }
@@ -123,21 +152,18 @@ final class HandOut {
 
   /** How many workers wait for work now. */
   int idle() {
-    int idle = 0;
-    for (Waiter waiter : waiters) {
-      idle += waiter.assignment == null ? 1 : 0;
-    }
-    return idle;
+    return (int) waiters.stream().filter(waiter -> waiter.assignment == null).count();
   }
 
   private Assignment take(String worker, boolean first) {
-    long now = clock.nanos();
+    long now = schedule.now();
     holders.asked(worker);
-    // A quarantined worker waits long, and is asked each time anything happens.
+    Ledger.Entry account = ledger.of(worker);
+    String own = first ? worker : null;
     Task task =
-        ledger.of(worker).quarantined
-            ? backlog.takeExtra(candidate -> probes(candidate, worker, first))
-            : backlog.take(candidate -> may(candidate, worker, first, now));
+        account.quarantined()
+            ? backlog.takeFor(own)
+            : backlog.take(candidate -> may(candidate, worker, first, now), own);
     if (task == null) {
       return null;
     }
@@ -147,37 +173,17 @@ final class HandOut {
     if (task.alone()) {
       fullBatches.add(worker);
     }
-    Assignment assignment = new Assignment(task, worker, now, payloads.of(task));
-    ledger.of(worker).handed(now);
+    Assignment assignment = new Assignment(task, worker, now, task.payload(payloads));
+    account.handed(now);
     handed.accept(assignment);
     return assignment;
   }
 
   private boolean may(Task task, String worker, boolean first, long now) {
-    if (!first && task.alone()) {
-      return false;
-    }
-    if (worker.equals(task.avoid) && now - task.avoidUntil < 0) {
-      return false;
-    }
-    return switch (task.kind) {
-      case RAW, HEDGE -> mayQuery(task.query, worker, now);
-      case PARITY, CODED -> task.group.may(task.kind, worker) && holders.may(task, worker);
-      case ENCODE, DECODE, SCREEN -> true;
-      case COMPARE -> task.comparison.mayJudge(worker, now);
-      case PROBE -> worker.equals(task.only);
-    };
-  }
-
-  private static boolean probes(Task task, String worker, boolean first) {
-    return first && task.kind == Task.Kind.PROBE && worker.equals(task.only);
-  }
-
-  private static boolean mayQuery(Query query, String worker, long now) {
-    return !query.heldBy(worker)
-        && !query.avoids(worker, now)
-        && (query.check == null || !query.check.votedBy(worker))
-        && (query.group == null || query.group.may(Task.Kind.RAW, worker));
+    return (first || !task.alone())
+        && !task.avoids(worker, now)
+        && task.may(worker, now)
+        && (task.coded < 0 || holders.may(task, worker));
   }
 
   private static final class Waiter {

@@ -26,7 +26,7 @@ final class Holders {
 
   private final Plan plan;
   private final Ledger ledger;
-  private final Clock clock;
+  private final Schedule schedule;
 
   /** Workers by role. */
   private final Map<String, Set<String>> holders = new TreeMap<>();
@@ -37,11 +37,11 @@ final class Holders {
   /** When a worker failed to load the weights of a role, by both. */
   private final Map<List<String>, Long> failures = new HashMap<>();
 
-  Holders(Plan plan, Ledger ledger, Clock clock) {
+  Holders(Plan plan, Ledger ledger, Schedule schedule) {
     this.plan = plan;
     this.ledger = ledger;
-    this.clock = clock;
-    for (String role : plan.models) {
+    this.schedule = schedule;
+    for (String role : plan.models()) {
       if (!role.equals(Plan.BASE)) {
         holders.put(role, new LinkedHashSet<>());
       }
@@ -55,7 +55,7 @@ final class Holders {
 
   /** True if a worker may have a PARITY or CODED task: it holds the weights that it needs. */
   boolean may(Task task, String worker) {
-    String role = plan.models.get(task.coded);
+    String role = plan.models().get(task.coded);
     return role.equals(Plan.BASE) || holders.get(role).contains(worker);
   }
 
@@ -86,9 +86,9 @@ final class Holders {
 
   /** A worker could not load the weights that a coded query needs; it is not asked for a while. */
   void failed(String worker, int coded) {
-    String role = plan.models.get(coded);
+    String role = plan.models().get(coded);
     if (holders.containsKey(role)) {
-      failures.put(List.of(role, worker), clock.nanos());
+      failures.put(List.of(role, worker), schedule.now());
       update();
     }
   }
@@ -103,14 +103,14 @@ final class Holders {
     if (none()) {
       return;
     }
-    long now = clock.nanos();
+    long now = schedule.now();
     up.removeIf(worker -> !ledger.has(worker));
     failures.values().removeIf(failed -> now - failed > UNABLE_NANOS);
     holders.forEach((role, held) -> update(role, held, now));
   }
 
   private void update(String role, Set<String> held, long now) {
-    int wanted = (ledger.size() + plan.numWorkers - 1) / plan.numWorkers;
+    int wanted = (ledger.size() + plan.numWorkers() - 1) / plan.numWorkers();
     held.removeIf(worker -> !able(role, worker));
     for (String worker : new ArrayList<>(held)) {
       boolean troubled = ledger.of(worker).staysInTrouble(now, PATIENCE_NANOS);
@@ -144,7 +144,7 @@ final class Holders {
 
   private boolean able(String role, String worker) {
     return up.contains(worker)
-        && !ledger.of(worker).quarantined
+        && !ledger.of(worker).quarantined()
         && !failures.containsKey(List.of(role, worker));
   }
 

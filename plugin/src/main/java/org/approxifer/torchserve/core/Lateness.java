@@ -8,17 +8,18 @@ import java.util.Map;
  * When a job is late: a fixed time, or max(3 × median, 99th percentile) of recent service times
  * (hand-out to answer; queueing is not in it).
  *
- * <p>The percentile looks only at workers that are not judged slow, and the result is kept between
- * 20 ms and a quarter of the deadline, so that a slow worker cannot teach the router patience.
- * Before {@value #COLD} answers it is {@link #COLD_NANOS}.
+ * <p>The percentile looks only at workers that are not slow, and the result is kept between 20 ms
+ * and a quarter of the deadline, so that a slow worker cannot teach the router patience. Before
+ * {@value #COLD} answers it is {@link #COLD_NANOS}.
  */
-final class Lateness {
+public final class Lateness {
   static final int COLD = 32;
   static final long COLD_NANOS = 200_000_000L;
-  private static final long LEAST_NANOS = 20_000_000L;
+  private static final long MIN_NANOS = 20_000_000L;
   private static final int WINDOW = 512;
 
-  private final Plan plan;
+  private final long fixed;
+  private final long max;
   private final long[] samples = new long[WINDOW];
   private long count;
   private long cached = -1;
@@ -26,8 +27,9 @@ final class Lateness {
   private long newestHanded;
   private long newestService;
 
-  Lateness(Plan plan) {
-    this.plan = plan;
+  Lateness(Plan.Policy policy) {
+    fixed = policy.lateAfterNanos();
+    max = Math.max(MIN_NANOS, policy.deadlineNanos() / 4);
   }
 
   void record(long serviceNanos) {
@@ -51,16 +53,15 @@ final class Lateness {
     return someAnswered && newestHanded - handedNanos > 0 && 2 * newestService <= now - handedNanos;
   }
 
-  long nanos() {
-    if (plan.lateAfterNanos >= 0) {
-      return plan.lateAfterNanos;
+  public long nanos() {
+    if (fixed >= 0) {
+      return fixed;
     }
-    long most = Math.max(LEAST_NANOS, plan.deadlineNanos / 4);
     if (count < COLD) {
-      return Math.min(COLD_NANOS, most);
+      return Math.min(COLD_NANOS, max);
     }
     if (cached < 0) {
-      cached = Math.min(most, Math.max(LEAST_NANOS, Math.max(3 * quantile(.5), quantile(.99))));
+      cached = Math.min(max, Math.max(MIN_NANOS, Math.max(3 * quantile(.5), quantile(.99))));
     }
     return cached;
   }

@@ -9,23 +9,24 @@ import java.util.TreeMap;
 import java.util.function.Predicate;
 
 /** What each worker did: the basis on which the router trusts it with work. */
-final class Ledger {
+public final class Ledger {
   private static final int SLOW_STREAK = 2;
   private static final int GARBLED_STREAK = 2;
   private static final long DEAD_NANOS = 10_000_000_000L;
   private static final long RETRY_NANOS = 2_000_000_000L;
 
   private final Map<String, Entry> workers = new TreeMap<>();
+  private int changes;
 
-  Entry of(String worker) {
+  public Entry of(String worker) {
     return workers.computeIfAbsent(worker, id -> new Entry());
   }
 
-  boolean has(String worker) {
+  public boolean has(String worker) {
     return workers.containsKey(worker);
   }
 
-  int size() {
+  public int size() {
     return workers.size();
   }
 
@@ -35,7 +36,7 @@ final class Ledger {
   }
 
   /** True if a worker may have client work that is not among those that are ruled out. */
-  boolean another(Predicate<String> ruledOut) {
+  public boolean another(Predicate<String> ruledOut) {
     for (Map.Entry<String, Entry> worker : workers.entrySet()) {
       if (!worker.getValue().quarantined && !ruledOut.test(worker.getKey())) {
         return true;
@@ -45,25 +46,41 @@ final class Ledger {
   }
 
   /** The same, but of workers that are at work: not dead since their last job, nor stuck in it. */
-  boolean anotherPresent(Predicate<String> ruledOut) {
+  public boolean anotherPresent(Predicate<String> ruledOut) {
     return another(worker -> !workers.get(worker).present() || ruledOut.test(worker));
   }
 
   /** How many workers may have client work and are at work. */
-  int present() {
+  public int present() {
     return (int)
         workers.values().stream().filter(entry -> !entry.quarantined && entry.present()).count();
   }
 
-  int quarantined() {
-    return (int) workers.values().stream().filter(entry -> entry.quarantined).count();
+  /** True if one more worker may be kept from clients: half of them at most. */
+  public boolean mayQuarantine() {
+    long quarantined = workers.values().stream().filter(entry -> entry.quarantined).count();
+    return 2 * (quarantined + 1) <= workers.size();
+  }
+
+  /** Keeps a worker from clients, or no longer. */
+  public void quarantine(String worker, boolean quarantined) {
+    of(worker).quarantined = quarantined;
+    changes++;
+  }
+
+  /** How often it has changed who is kept from clients, or who there is. */
+  int changes() {
+    return changes;
   }
 
   /** Forgets workers that were scaled away. */
   void keep(Set<String> live) {
-    workers.forEach((worker, entry) -> entry.gone = !live.contains(worker));
-    workers.keySet().retainAll(live);
-    live.forEach(this::of);
+    if (!live.equals(workers.keySet())) {
+      workers.forEach((worker, entry) -> entry.gone = !live.contains(worker));
+      workers.keySet().retainAll(live);
+      live.forEach(this::of);
+      changes++;
+    }
   }
 
   /**
@@ -81,47 +98,29 @@ final class Ledger {
   void addTo(List<Metric> metrics, Holders holders) {
     workers.forEach(
         (id, entry) -> {
-          metrics.add(
-              Metric.of(
-                  "approxifer_worker_erasures_total",
-                  "Answers of a worker that could not be used.",
-                  "worker",
-                  id,
-                  entry.erasures));
-          metrics.add(
-              Metric.of("approxifer_worker_late_total", "Late jobs.", "worker", id, entry.late));
-          metrics.add(
-              Metric.of(
-                  "approxifer_worker_deaths_total", "Deaths seen.", "worker", id, entry.deaths));
-          metrics.add(
-              Metric.of(
-                  "approxifer_worker_confirmed_wrong_total",
-                  "Answers shown to be wrong.",
-                  "worker",
-                  id,
-                  entry.confirmations));
-          metrics.add(
-              Metric.of(
-                  "approxifer_worker_suspicions_total",
-                  "Answers of a worker that did not fit to others; no proof.",
-                  "worker",
-                  id,
-                  entry.suspicions));
-          metrics.add(
-              Metric.of(
-                  "approxifer_worker_quarantined",
-                  "1 while a worker gets no client work.",
-                  "worker",
-                  id,
-                  entry.quarantined ? 1 : 0));
-          metrics.add(
-              Metric.of(
-                  "approxifer_worker_own_weights",
-                  "Weights other than the model's that a worker is to hold, such as a parity's.",
-                  "worker",
-                  id,
-                  holders.roles(id).size()));
+          Metrics own = new Metrics(metrics, "approxifer_worker_", id);
+          own.add("erasures_total", "Answers of a worker that could not be used.", entry.erasures);
+          own.add("late_total", "Late jobs.", entry.late);
+          own.add("deaths_total", "Deaths seen.", entry.deaths);
+          own.add("confirmed_wrong_total", "Answers shown to be wrong.", entry.confirmedWrong);
+          own.add(
+              "suspicions_total",
+              "Answers of a worker that did not fit to others; no proof.",
+              entry.suspicions);
+          own.add(
+              "quarantined", "1 while a worker gets no client work.", entry.quarantined ? 1 : 0);
+          own.add(
+              "own_weights",
+              "Weights other than the model's that a worker is to hold, such as a parity's.",
+              holders.roles(id).size());
         });
+  }
+
+  /** Adds a worker's own metrics to a list. */
+  private record Metrics(List<Metric> all, String prefix, String worker) {
+    void add(String name, String help, double value) {
+      all.add(Metric.of(prefix + name, help, "worker", worker, value));
+    }
   }
 
   Map<String, Object> report(long now, Holders holders) {
@@ -138,36 +137,45 @@ final class Ledger {
   }
 
   /** One worker's account. */
-  static final class Entry {
-    long handed;
-    long answered;
-    long late;
-    long deaths;
-    long erasures;
-    int unanswered;
-    double meanMs;
+  public static final class Entry {
+    /** Answers that did not fit to others; says nothing against it alone. */
+    public long suspicions;
 
-    /** Took part in a disagreement; says nothing against it alone. */
-    long suspicions;
+    private boolean quarantined;
 
-    /** Answers that others, or a probe, showed to be wrong. */
-    long confirmations;
+    /** The worker was scaled away. */
+    public boolean gone;
 
-    boolean quarantined;
+    public long probes;
+
+    /** A probe is on its way. */
+    public boolean probing;
+
+    /** Monotonic time in ns. */
+    public long lastProbe;
 
     /** How often it was quarantined. */
-    long stays;
+    public long stays;
 
-    boolean byHand;
-    boolean keptOut;
-    int restarts;
-    int cleanProbes;
+    /** Someone asked for its quarantine. */
+    public boolean byHand;
 
-    boolean probing;
-    long probes;
-    long lastProbe;
-    boolean gone;
-    private final ArrayDeque<Boolean> judgements = new ArrayDeque<>();
+    /** In this stay. */
+    public int restarts;
+
+    /** In a row, in this stay. */
+    public int cleanProbes;
+
+    private long handed;
+    private long answered;
+    private long late;
+    private long deaths;
+    private long erasures;
+    private int unanswered;
+    private double meanMs;
+    private long confirmedWrong;
+    private boolean keptOut;
+    private final ArrayDeque<Boolean> confirmed = new ArrayDeque<>();
     private int lateStreak;
     private int erasureStreak;
     private long lastDeath;
@@ -192,7 +200,7 @@ final class Ledger {
     }
 
     /** An answer that could not be used. */
-    void erased(long now) {
+    public void erased(long now) {
       trouble(now);
       erasures++;
       erasureStreak++;
@@ -203,25 +211,38 @@ final class Ledger {
       erasureStreak = 0;
     }
 
-    /** Notes a confirmed judgement and forgets all but the last n. */
-    void judged(boolean right, int n) {
-      confirmations += right ? 0 : 1;
-      judgements.addLast(right);
-      while (judgements.size() > n) {
-        judgements.removeFirst();
+    /** Notes an answer that was confirmed right or wrong, and forgets all but the last n. */
+    public void confirmed(boolean right, int n) {
+      confirmedWrong += right ? 0 : 1;
+      confirmed.addLast(right);
+      while (confirmed.size() > n) {
+        confirmed.removeFirst();
       }
     }
 
-    int recentlyWrong() {
-      return (int) judgements.stream().filter(right -> !right).count();
+    public int recentlyWrong() {
+      return (int) confirmed.stream().filter(right -> !right).count();
     }
 
-    void readmit() {
-      quarantined = false;
+    public boolean quarantined() {
+      return quarantined;
+    }
+
+    /** It stays in quarantine until someone readmits it. */
+    public void keepOut() {
+      keptOut = true;
+    }
+
+    public boolean keptOut() {
+      return keptOut;
+    }
+
+    /** It begins anew. */
+    public void readmitted() {
       byHand = false;
       keptOut = false;
       cleanProbes = 0;
-      judgements.clear();
+      confirmed.clear();
     }
 
     void late(long now) {
@@ -301,7 +322,7 @@ final class Ledger {
       report.put("mean_ms", Math.round(meanMs * 100) / 100.0);
       report.put("probes", probes);
       report.put("suspicions", suspicions);
-      report.put("confirmed_wrong", confirmations);
+      report.put("confirmed_wrong", confirmedWrong);
       report.put("state", state(now));
       return report;
     }

@@ -1,5 +1,6 @@
 package org.approxifer.torchserve.core;
 
+import com.google.gson.Gson;
 import com.google.gson.JsonArray;
 import com.google.gson.JsonObject;
 import java.util.HashMap;
@@ -10,7 +11,7 @@ import org.pytorch.serve.util.messages.InputParameter;
 import org.pytorch.serve.util.messages.RequestInput;
 
 /** Builds what a worker is sent for a task (docs/protocol.md). Client bodies are shared. */
-final class Payloads {
+public final class Payloads {
   /** Headers of this prefix are ours; a client's are not passed on. */
   static final String PREFIX = "x-approxifer-";
 
@@ -20,148 +21,54 @@ final class Payloads {
   private static final String RAW = "{\"kind\":\"raw\",\"want\":false}";
   private static final String RAW_WANTED = "{\"kind\":\"raw\",\"want\":true}";
 
+  private static final Gson GSON = new Gson();
+
   private final Signer signer;
-  private Probe probe;
 
   Payloads(Signer signer) {
     this.signer = signer;
   }
 
-  void probe(Probe probe) {
-    this.probe = probe;
-  }
-
-  RequestInput of(Task task) {
-    return switch (task.kind) {
-      case RAW, HEDGE -> raw(task);
-      case PARITY -> members(task, task.group.members, task.group);
-      case ENCODE -> members(task, task.group.waiting(), task.group);
-      case CODED -> coded(task);
-      case DECODE -> members(task, task.group.toDecode(), task.group);
-      case SCREEN -> screen(task, task.group);
-      case COMPARE -> compare(task);
-      case PROBE -> probe(task);
-    };
-  }
-
-  private RequestInput raw(Task task) {
-    RequestInput request = task.query.client.request();
+  /** A client's own request. */
+  RequestInput raw(Query query) {
+    RequestInput request = query.client().request();
     RequestInput payload = new RequestInput(request.getRequestId());
     payload.setHeaders(clean(request.getHeaders()));
     payload.setParameters(request.getParameters());
-    if (task.query.client.framed()) {
-      boolean want = task.query.group != null || task.query.check != null;
-      sign(payload, want ? RAW_WANTED : RAW);
+    if (query.framed) {
+      sign(payload, query.wantsPrediction() ? RAW_WANTED : RAW);
     }
     return payload;
   }
 
-  private RequestInput coded(Task task) {
-    RequestInput payload = new RequestInput(UUID.randomUUID().toString());
-    payload.setHeaders(new HashMap<>());
-    payload.addParameter(new Shared("coded", task.group.coded.get(task.coded), null));
-    JsonObject job = job(task);
-    job.addProperty("coded", task.coded);
-    job.add("requests", requests(task.group.members));
-    sign(payload, job);
-    return payload;
-  }
-
-  private RequestInput screen(Task task, Group group) {
-    RequestInput payload = new RequestInput(UUID.randomUUID().toString());
-    payload.setHeaders(new HashMap<>());
-    JsonObject job = job(task);
-    job.addProperty("size", group.members.size());
-    job.add("available", available(payload, group));
-    job.add("requests", requests(group.members));
-    sign(payload, job);
-    return payload;
-  }
-
-  private RequestInput compare(Task task) {
-    RequestInput payload = new RequestInput(UUID.randomUUID().toString());
-    payload.setHeaders(new HashMap<>());
-    payload.addParameter(new Shared("first", task.comparison.first, null));
-    payload.addParameter(new Shared("second", task.comparison.second, null));
-    sign(payload, job(task));
-    return payload;
-  }
-
-  private RequestInput probe(Task task) {
-    RequestInput payload = new RequestInput(UUID.randomUUID().toString());
-    payload.setHeaders(new HashMap<>(probe.headers()));
-    payload.setParameters(probe.parameters());
-    JsonObject job = job(task);
-    job.addProperty("want", true);
-    sign(payload, job);
-    return payload;
-  }
-
-  private RequestInput members(Task task, List<Query> members, Group group) {
-    RequestInput payload = new RequestInput(UUID.randomUUID().toString());
-    payload.setHeaders(new HashMap<>());
-    JsonObject job = job(task);
-    job.addProperty("size", group.members.size());
-    if (task.kind == Task.Kind.PARITY) {
-      job.addProperty("coded", task.coded);
-    } else if (task.kind == Task.Kind.DECODE) {
-      job.add("available", available(payload, group));
+  /** The job of a PARITY, ENCODE, CODED or DECODE task. */
+  RequestInput of(Task task) {
+    Group group = task.group;
+    Job job = job(task.kind);
+    switch (task.kind) {
+      case PARITY -> job.size(group).with("coded", task.coded).members(group.members);
+      case ENCODE -> job.size(group).members(group.waiting());
+      case DECODE -> job.size(group).available(group.predictions).members(group.toDecode());
+      default ->
+          job.parameter("coded", group.coded.get(task.coded))
+              .with("coded", task.coded)
+              .requests(group.requestIds());
     }
-    JsonArray described = new JsonArray();
-    for (Query query : members) {
-      described.add(member(payload, query));
-    }
-    job.add("members", described);
-    job.add("requests", requests(members));
-    sign(payload, job);
-    return payload;
+    return job.signed();
   }
 
-  private static JsonArray available(RequestInput payload, Group group) {
-    JsonArray available = new JsonArray();
-    group.predictions.forEach(
-        (index, prediction) -> {
-          available.add(index);
-          payload.addParameter(new Shared("p" + index, prediction, null));
-        });
-    return available;
+  /** The known query, with its prediction. */
+  public RequestInput known(KnownQuery known) {
+    Job job = job(Task.Kind.PROBE);
+    job.payload.setHeaders(new HashMap<>(known.headers()));
+    job.payload.setParameters(known.parameters());
+    job.json.addProperty("want", true);
+    return job.signed();
   }
 
-  private static JsonObject member(RequestInput payload, Query query) {
-    RequestInput request = query.client.request();
-    JsonObject member = new JsonObject();
-    member.addProperty("index", query.index);
-    JsonObject headers = new JsonObject();
-    clean(request.getHeaders()).forEach(headers::addProperty);
-    member.add("headers", headers);
-    JsonArray names = new JsonArray();
-    for (InputParameter parameter : request.getParameters()) {
-      names.add(parameter.getName());
-      payload.addParameter(
-          new Shared(
-              "m" + query.index + "/" + parameter.getName(),
-              parameter.getValue(),
-              parameter.getContentType()));
-    }
-    member.add("parameters", names);
-    return member;
-  }
-
-  /** Ids for the worker's log lines; the job itself has one of its own. */
-  private static JsonArray requests(List<Query> queries) {
-    JsonArray ids = new JsonArray();
-    queries.forEach(query -> ids.add(query.requestId()));
-    return ids;
-  }
-
-  private static JsonObject job(Task task) {
-    JsonObject job = new JsonObject();
-    job.addProperty("kind", task.kind.wire);
-    return job;
-  }
-
-  private void sign(RequestInput payload, JsonObject job) {
-    sign(payload, job.toString());
+  /** A job that has an id of its own. */
+  public Job job(Task.Kind kind) {
+    return new Job(kind);
   }
 
   private void sign(RequestInput payload, String job) {
@@ -172,6 +79,75 @@ final class Payloads {
     Map<String, String> kept = new HashMap<>(headers);
     kept.keySet().removeIf(name -> name.regionMatches(true, 0, PREFIX, 0, PREFIX.length()));
     return kept;
+  }
+
+  /** What a worker is told beside the parameters, while it is put together. */
+  public final class Job {
+    private final RequestInput payload = new RequestInput(UUID.randomUUID().toString());
+    private final JsonObject json = new JsonObject();
+
+    private Job(Task.Kind kind) {
+      payload.setHeaders(new HashMap<>());
+      json.addProperty("kind", kind.wire);
+    }
+
+    Job with(String key, int value) {
+      json.addProperty(key, value);
+      return this;
+    }
+
+    /** How many queries the group closed with. */
+    public Job size(Group group) {
+      return with("size", group.members.size());
+    }
+
+    /** Predictions by coded query index. */
+    public Job available(Map<Integer, byte[]> predictions) {
+      predictions.forEach((index, prediction) -> parameter("p" + index, prediction));
+      json.add("available", GSON.toJsonTree(predictions.keySet()));
+      return this;
+    }
+
+    /** Ids for the worker's log lines. */
+    public Job requests(List<String> ids) {
+      json.add("requests", GSON.toJsonTree(ids));
+      return this;
+    }
+
+    public Job parameter(String name, byte[] value) {
+      payload.addParameter(new Shared(name, value, null));
+      return this;
+    }
+
+    /** The clients' own requests. */
+    Job members(List<Query> queries) {
+      JsonArray members = new JsonArray();
+      queries.forEach(query -> members.add(member(query)));
+      json.add("members", members);
+      return requests(queries.stream().map(query -> query.requestId).toList());
+    }
+
+    private JsonObject member(Query query) {
+      RequestInput request = query.client().request();
+      JsonObject headers = new JsonObject();
+      clean(request.getHeaders()).forEach(headers::addProperty);
+      JsonArray names = new JsonArray();
+      for (InputParameter parameter : request.getParameters()) {
+        names.add(parameter.getName());
+        String name = "m" + query.index + "/" + parameter.getName();
+        payload.addParameter(new Shared(name, parameter.getValue(), parameter.getContentType()));
+      }
+      JsonObject member = new JsonObject();
+      member.addProperty("index", query.index);
+      member.add("headers", headers);
+      member.add("parameters", names);
+      return member;
+    }
+
+    public RequestInput signed() {
+      sign(payload, json.toString());
+      return payload;
+    }
   }
 
   /** A parameter that shares its bytes; TorchServe's own copies them. */

@@ -1,264 +1,294 @@
 package org.approxifer.torchserve.core;
 
-import com.google.gson.JsonElement;
+import com.google.gson.FieldNamingPolicy;
+import com.google.gson.Gson;
+import com.google.gson.GsonBuilder;
 import com.google.gson.JsonObject;
 import com.google.gson.JsonParseException;
 import com.google.gson.JsonParser;
+import com.google.gson.JsonPrimitive;
+import com.google.gson.annotations.SerializedName;
 import java.util.ArrayList;
-import java.util.Collections;
 import java.util.LinkedHashMap;
 import java.util.List;
-import java.util.Locale;
 import java.util.Map;
 
-/** What the router needs to know of a code and its policy: {@code plan.json} (docs/protocol.md). */
-public final class Plan {
+/**
+ * What the router needs to know of a code and its policy: {@code plan.json}, whose keys are the
+ * components' names in snake case (docs/protocol.md).
+ *
+ * @param format the layout of the file, {@link #FORMAT}
+ * @param enabled false where the archive says that the model is served plainly
+ * @param mode how the queries reach the workers
+ * @param code what the code can lose
+ * @param queries K, the size of a full group
+ * @param numWorkers N+1, the coded queries of a group
+ * @param quorum any this many answers of a group recover all of it; all, where no number does
+ * @param copies to how many workers a replicated query goes
+ * @param systematic the query that each coded query is, or null
+ * @param models whose weights serve each coded query: {@link #BASE}, or a role of the code's own
+ * @param check how answers are verified
+ * @param agree so many answers to one query that are the same settle it, where it is verified
+ * @param screenQuorum from so many coded queries on a group whose missing answers are late is
+ *     screened
+ * @param policy what is done about lateness and lies
+ * @param shown the file itself
+ */
+public record Plan(
+    int format,
+    boolean enabled,
+    Mode mode,
+    Code code,
+    int queries,
+    int numWorkers,
+    Integer quorum,
+    int copies,
+    List<Integer> systematic,
+    List<String> models,
+    Check check,
+    int agree,
+    Integer screenQuorum,
+    Policy policy,
+    JsonObject shown) {
   /** The only layout of plan.json that this plugin reads. */
   public static final int FORMAT = 1;
 
   /** The role of the model's own weights. */
   static final String BASE = "base";
 
+  private static final Gson GSON =
+      new GsonBuilder()
+          .setFieldNamingPolicy(FieldNamingPolicy.LOWER_CASE_WITH_UNDERSCORES)
+          .create();
+
   /** How the queries of a model reach its workers. */
   public enum Mode {
+    @SerializedName("systematic")
     SYSTEMATIC,
+    @SerializedName("coded")
     CODED,
+    @SerializedName("replicated")
     REPLICATED,
+    @SerializedName("uncoded")
     UNCODED
   }
 
   /** How answers are verified. */
-  public enum Verify {
+  public enum Check {
+    @SerializedName("none")
     NONE,
     /** Two workers compute each query, a third decides where they differ. */
+    @SerializedName("pair")
     PAIR,
     /** S+2E+1 workers compute each query, E+1 that agree settle it. */
+    @SerializedName("vote")
     VOTE,
     /** A worker tells whether the answers of a group fit together. */
+    @SerializedName("screen")
     SCREEN,
     /** The decode job leaves out the answers it finds wrong. */
+    @SerializedName("locate")
     LOCATE
   }
 
-  private final JsonObject json;
-  final boolean enabled;
-  final Mode mode;
-  final int queries;
-  final int numWorkers;
+  /** What becomes of a member that a screen finds doubtful. */
+  public enum OnWrong {
+    @SerializedName("reexecute")
+    REEXECUTE,
+    /** It is decoded from the others. */
+    @SerializedName("reconstruct")
+    RECONSTRUCT
+  }
 
-  /** Any this many answers of a group recover all of it. */
-  final int quorum;
+  /**
+   * What the code can lose; its other settings are the worker's business.
+   *
+   * @param stragglers S: so many answers of a group may be missing
+   * @param byzantine E: so many workers of a group may be wrong
+   */
+  public record Code(int stragglers, int byzantine) {}
 
-  final int copies;
+  /**
+   * What is done about lateness and lies. Times are in ms or s as their names say.
+   *
+   * @param lateAfterMs a number, or "auto"
+   * @param hedge a late query is sent to one more worker
+   * @param reconstruct a late query is decoded from the others of its group
+   * @param groupDelayMs how long a group waits for more queries
+   * @param deadlineMs when a client gets what there is, or an error
+   * @param preferExactMs how long a reconstruction waits for an exact answer that is on its way
+   * @param maxExtraLoad what the policy may add to the load, per request
+   * @param idempotent whether a request may run twice
+   * @param verifyWait the client's answer waits for the check; else the check follows it
+   * @param onWrong what becomes of a member that a screen finds doubtful
+   * @param probeEveryS how often each worker gets the archive's known query, or 0 for never
+   * @param quarantine when a worker is kept from clients
+   */
+  public record Policy(
+      JsonPrimitive lateAfterMs,
+      boolean hedge,
+      boolean reconstruct,
+      double groupDelayMs,
+      double deadlineMs,
+      double preferExactMs,
+      double maxExtraLoad,
+      boolean idempotent,
+      boolean verifyWait,
+      OnWrong onWrong,
+      double probeEveryS,
+      Quarantine quarantine) {
 
-  /** S: so many workers may fail one query before it is given up; at least 1. */
-  final int stragglers;
-
-  /** E: so many workers of a group may be wrong. */
-  final int byzantine;
-
-  /** Coded query indices that are not a query themselves. */
-  final List<Integer> parities = new ArrayList<>();
-
-  /** Whose weights serve each coded query: {@link #BASE}, or a role of the code's own. */
-  final List<String> models = new ArrayList<>();
-
-  /** Lateness in nanoseconds, or -1 for auto. */
-  final long lateAfterNanos;
-
-  final boolean hedge;
-  final boolean reconstruct;
-  final long groupDelayNanos;
-  final long deadlineNanos;
-
-  /** How long a reconstruction waits for an exact answer that is on its way. */
-  final long preferExactNanos;
-
-  final double maxExtraLoad;
-  final boolean idempotent;
-
-  final Verify verify;
-
-  /** So many answers to one query that are the same settle it, where queries are verified. */
-  final int agree;
-
-  /** From so many coded queries on a group whose missing answers are late is screened. */
-  final int screenQuorum;
-
-  /** Members that a screen finds doubtful are decoded from the others. */
-  final boolean reconstructDoubtful;
-
-  /** The client's answer waits for the check; else the check follows it. */
-  final boolean verifyWait;
-
-  /** How often each worker gets the archive's known query, or 0 for never. */
-  final long probeEveryNanos;
-
-  /** Wrong so many times… */
-  final int quarantineWrong;
-
-  /** …of so many judged answers: no client work, until… */
-  final int quarantineOf;
-
-  /** …so many clean probes in a row. */
-  final int quarantineClean;
-
-  private Plan(JsonObject json) {
-    this.json = json;
-    int format = integer(json, "format");
-    if (format != FORMAT) {
-      throw new JsonParseException(
-          "plan.json: expected format "
-              + FORMAT
-              + ", found "
-              + format
-              + "; archive the model again with the package that belongs to this plugin");
+    /** Lateness in nanoseconds, or -1 for auto. */
+    long lateAfterNanos() {
+      return lateAfterMs.isNumber() ? nanos(lateAfterMs.getAsDouble()) : -1;
     }
-    enabled = !json.has("enabled") || json.get("enabled").getAsBoolean();
-    mode = Mode.valueOf(need(json, "mode").getAsString().toUpperCase(Locale.ROOT));
-    queries = integer(json, "queries");
-    numWorkers = integer(json, "num_workers");
-    copies = integer(json, "copies");
-    JsonObject code = need(json, "code").getAsJsonObject();
-    stragglers = code.has("stragglers") ? Math.max(1, integer(code, "stragglers")) : 1;
-    byzantine = code.has("byzantine") ? integer(code, "byzantine") : 0;
-    quorum = need(json, "quorum").isJsonNull() ? numWorkers : integer(json, "quorum");
-    int index = 0;
-    for (JsonElement element : need(json, "systematic").getAsJsonArray()) {
-      if (element.isJsonNull()) {
-        parities.add(index);
-      }
-      index++;
+
+    public long groupDelayNanos() {
+      return nanos(groupDelayMs);
     }
-    readModels();
-    JsonObject policy = need(json, "policy").getAsJsonObject();
-    JsonElement late = need(policy, "late_after_ms");
-    lateAfterNanos =
-        late.getAsString().equals("auto") ? -1 : (long) (late.getAsDouble() * 1_000_000);
-    hedge = need(policy, "hedge").getAsBoolean();
-    reconstruct = need(policy, "reconstruct").getAsBoolean();
-    groupDelayNanos = (long) (need(policy, "group_delay_ms").getAsDouble() * 1_000_000);
-    deadlineNanos = (long) (need(policy, "deadline_ms").getAsDouble() * 1_000_000);
-    preferExactNanos =
-        policy.has("prefer_exact_ms")
-            ? (long) (policy.get("prefer_exact_ms").getAsDouble() * 1_000_000)
-            : 0;
-    maxExtraLoad = need(policy, "max_extra_load").getAsDouble();
-    idempotent = need(policy, "idempotent").getAsBoolean();
-    boolean pair = policy.has("verify") && policy.get("verify").getAsString().equals("pair");
-    verify =
-        json.has("check")
-            ? Verify.valueOf(json.get("check").getAsString().toUpperCase(Locale.ROOT))
-            : pair ? Verify.PAIR : Verify.NONE;
-    agree = verify == Verify.VOTE ? integer(json, "agree") : 2;
-    screenQuorum = verify == Verify.SCREEN ? integer(json, "screen_quorum") : numWorkers;
-    reconstructDoubtful =
-        policy.has("on_wrong") && policy.get("on_wrong").getAsString().equals("reconstruct");
-    verifyWait = !policy.has("verify_wait") || policy.get("verify_wait").getAsBoolean();
-    probeEveryNanos =
-        policy.has("probe_every_s") ? (long) (policy.get("probe_every_s").getAsDouble() * 1e9) : 0;
-    JsonObject quarantine =
-        policy.has("quarantine") ? policy.getAsJsonObject("quarantine") : new JsonObject();
-    quarantineWrong = quarantine.has("wrong") ? integer(quarantine, "wrong") : 2;
-    quarantineOf = quarantine.has("of") ? integer(quarantine, "of") : 10;
-    quarantineClean = quarantine.has("clean") ? integer(quarantine, "clean") : 3;
-    if (queries < 1 || numWorkers < queries || quorum < 1 || quorum > numWorkers || copies < 1) {
-      throw new JsonParseException(
-          "plan.json: expected 1 <= queries <= num_workers, 1 <= quorum <= num_workers, copies >="
-              + " 1; found queries="
-              + queries
-              + " num_workers="
-              + numWorkers
-              + " quorum="
-              + quorum
-              + " copies="
-              + copies);
+
+    public long deadlineNanos() {
+      return nanos(deadlineMs);
     }
-    boolean fits =
-        switch (verify) {
-          case NONE -> true;
-          case PAIR -> mode != Mode.CODED;
-          case VOTE -> mode == Mode.REPLICATED && 1 <= agree && agree <= copies;
-          case SCREEN ->
-              mode == Mode.SYSTEMATIC
-                  && !parities.isEmpty()
-                  && queries < screenQuorum
-                  && screenQuorum <= numWorkers;
-          case LOCATE -> mode == Mode.CODED;
-        };
-    if (!fits) {
-      throw new JsonParseException(
-          "plan.json: check \""
-              + verify.name().toLowerCase(Locale.ROOT)
-              + "\" does not go with mode "
-              + mode.name().toLowerCase(Locale.ROOT)
-              + ", copies="
-              + copies
-              + ", agree="
-              + agree
-              + ", "
-              + parities.size()
-              + " parities, screen_quorum="
-              + screenQuorum);
+
+    long preferExactNanos() {
+      return nanos(preferExactMs);
+    }
+
+    public long probeEveryNanos() {
+      return nanos(1000 * probeEveryS);
+    }
+
+    private static long nanos(double ms) {
+      return (long) (ms * 1e6);
     }
   }
 
-  private void readModels() {
-    if (json.has("models")) {
-      need(json, "models").getAsJsonArray().forEach(role -> models.add(role.getAsString()));
-    } else {
-      models.addAll(Collections.nCopies(numWorkers, BASE));
-    }
-    boolean fits = models.size() == numWorkers;
-    for (int index = 0; fits && mode == Mode.SYSTEMATIC && index < numWorkers; index++) {
-      // A query that is sent as it is answers a client.
-      fits = parities.contains(index) || models.get(index).equals(BASE);
-    }
-    if (!fits) {
-      throw new JsonParseException(
-          "plan.json: expected "
-              + numWorkers
-              + " models, \""
-              + BASE
-              + "\" for each query that is sent as it is; found "
-              + models);
-    }
-  }
+  /**
+   * When a worker is kept from clients.
+   *
+   * @param wrong wrong so many times…
+   * @param of …of so many answers that were confirmed right or wrong: no client work, until…
+   * @param clean …so many clean probes in a row
+   */
+  public record Quarantine(int wrong, int of, int clean) {}
 
   /** Reads a plan; a {@link JsonParseException} says which key is wrong. */
   public static Plan parse(String text) {
+    Plan plan;
     try {
-      return new Plan(JsonParser.parseString(text).getAsJsonObject());
-    } catch (IllegalStateException | IllegalArgumentException | UnsupportedOperationException e) {
+      JsonObject json = JsonParser.parseString(text).getAsJsonObject();
+      json.add("shown", json.deepCopy());
+      Keys.check(json, Plan.class);
+      plan = GSON.fromJson(json, Plan.class);
+    } catch (IllegalStateException | JsonParseException e) {
       throw new JsonParseException("plan.json: " + e.getMessage(), e);
     }
+    String wrong = plan.wrong();
+    if (wrong != null) {
+      throw new JsonParseException("plan.json: " + wrong);
+    }
+    return plan;
   }
 
-  /** False where the archive says that the model is served plainly. */
-  public boolean enabled() {
-    return enabled;
+  /** What contradicts itself, or null. */
+  private String wrong() {
+    if (format != FORMAT) {
+      String again = "; archive the model again with the package that belongs to this plugin";
+      return "key \"format\": expected " + FORMAT + ", found " + format + again;
+    }
+    if (queries < 1 || numWorkers < queries || quorum() < 1 || quorum() > numWorkers) {
+      return String.format(
+          "expected 1 <= queries <= num_workers, 1 <= quorum <= num_workers; found queries=%d"
+              + " num_workers=%d quorum=%d",
+          queries, numWorkers, quorum());
+    }
+    if (mode == Mode.SYSTEMATIC && !systematic.equals(queriesThenParities())) {
+      return "key \"systematic\": expected " + queriesThenParities() + ", found " + systematic;
+    }
+    if (copies < 1) {
+      return "key \"copies\": expected 1 or more, found " + copies;
+    }
+    if (!lateAfterOf(policy.lateAfterMs)) {
+      return "key \"policy.late_after_ms\": expected a number or \"auto\", found "
+          + policy.lateAfterMs;
+    }
+    return modelsFit() ? wrongCheck() : wrongModels();
+  }
+
+  private static boolean lateAfterOf(JsonPrimitive given) {
+    return given.isNumber() ? given.getAsDouble() >= 0 : given.getAsString().equals("auto");
+  }
+
+  private List<Integer> queriesThenParities() {
+    List<Integer> expected = new ArrayList<>();
+    for (int index = 0; index < numWorkers; index++) {
+      expected.add(index < queries ? index : null);
+    }
+    return expected;
+  }
+
+  private boolean modelsFit() {
+    // A query that is sent as it is answers a client.
+    return models.size() == numWorkers
+        && (mode != Mode.SYSTEMATIC || models.stream().limit(queries).allMatch(BASE::equals));
+  }
+
+  private String wrongModels() {
+    return String.format(
+        "key \"models\": expected %d, \"%s\" for each query that is sent as it is; found %s",
+        numWorkers, BASE, models);
+  }
+
+  private String wrongCheck() {
+    boolean fits =
+        switch (check) {
+          case NONE -> true;
+          case PAIR -> mode != Mode.CODED;
+          case VOTE -> mode == Mode.REPLICATED && agree <= copies;
+          case SCREEN ->
+              mode == Mode.SYSTEMATIC && queries < screenQuorum() && screenQuorum() <= numWorkers;
+          case LOCATE -> mode == Mode.CODED;
+        };
+    if (fits && (check == Check.NONE || agree > 1)) {
+      return null;
+    }
+    return String.format(
+        "key \"check\": %s does not go with mode=%s copies=%d agree=%d queries=%d num_workers=%d"
+            + " screen_quorum=%d",
+        check, mode, copies, agree, queries, numWorkers, screenQuorum);
+  }
+
+  @Override
+  public Integer quorum() {
+    return quorum == null ? numWorkers : quorum;
+  }
+
+  @Override
+  public Integer screenQuorum() {
+    return screenQuorum == null ? numWorkers : screenQuorum;
+  }
+
+  /** So many workers may fail one query before it is given up; at least 1. */
+  public int stragglers() {
+    return Math.max(1, code.stragglers);
+  }
+
+  public int byzantine() {
+    return code.byzantine;
+  }
+
+  /** True if the queries of a systematic model form groups, to be decoded or checked there. */
+  boolean groupsSystematic() {
+    return policy.reconstruct || check == Check.SCREEN;
   }
 
   /** Mode, code and policy as the archive states them. */
   Map<String, Object> report() {
     Map<String, Object> report = new LinkedHashMap<>();
     for (String key : List.of("mode", "code", "check", "policy")) {
-      if (json.has(key)) {
-        report.put(key, json.get(key));
-      }
+      report.put(key, shown.get(key));
     }
     return report;
-  }
-
-  private static JsonElement need(JsonObject object, String key) {
-    JsonElement element = object.get(key);
-    if (element == null) {
-      throw new JsonParseException("plan.json: key \"" + key + "\" is missing");
-    }
-    return element;
-  }
-
-  private static int integer(JsonObject object, String key) {
-    return need(object, key).getAsInt();
   }
 }

@@ -6,29 +6,64 @@ import java.util.List;
 import java.util.Set;
 
 /** One client's request and what became of it. Guarded by the router's lock. */
-final class Query {
-  final Client client;
+public final class Query {
+  /** What a verifier keeps with a query. */
+  public interface Verification {
+    /** True while one more answer is of use. */
+    default boolean open() {
+      return false;
+    }
+
+    /** True if some worker's answer is in. */
+    default boolean begun() {
+      return false;
+    }
+
+    /** True if this worker's answer is in: another's is wanted. */
+    default boolean answeredBy(String worker) {
+      return false;
+    }
+  }
+
+  private static final Verification NONE = new Verification() {};
+
+  /** TorchServe's id of the request: clients get it as x-request-id, log lines carry it. */
+  public final String requestId;
+
+  /** False for a request whose reply is not framed by our worker (describe). */
+  final boolean framed;
+
   final long admittedNanos;
-
-  /** The group it is coded with, or null. */
-  Group group;
-
-  /** Position in the group, 0..K-1. */
-  int index = -1;
 
   /** Monotonic time in ns at which the client gets what there is, or an error. */
   final long deadlineNanos;
 
-  /** A reconstruction that waits for an exact answer; what the client gets if none comes. */
-  Answer spare;
+  /** The group it is coded with, or null. */
+  public Group group;
 
-  /** Its answers under verification, or null. */
-  Check check;
+  /** Position in the group, 0..K-1. */
+  public int index = -1;
 
-  boolean settled;
+  public Verification verification = NONE;
+
+  /** Its client has been answered, or is not to be. */
+  public boolean settled;
 
   /** It ended without an answer: its client has left, or was sent an error. */
-  boolean abandoned;
+  public boolean abandoned;
+
+  public int deaths;
+  public int erasures;
+  public int handOuts;
+
+  /** Raw tasks in the backlog. */
+  public int queued;
+
+  /** Raw hand-outs that have not been answered. */
+  public final List<Assignment> outstanding = new ArrayList<>(2);
+
+  /** A reconstruction that waits for an exact answer; what the client gets if none comes. */
+  Answer spare;
 
   boolean late;
 
@@ -41,52 +76,62 @@ final class Query {
   /** A decode task for it is on its way. */
   boolean decoding;
 
-  int deaths;
-  int erasures;
+  private Client client;
 
   /** Workers whose answers could not be used; others are asked first. */
-  final Set<String> erasedBy = new HashSet<>(2);
+  private final Set<String> erasedBy = new HashSet<>(2);
 
-  /** Monotonic time in ns; afterwards any worker is better than none. */
-  long avoidUntil;
-
-  int handOuts;
-
-  /** Raw tasks in the backlog. */
-  int queued;
-
-  /** Raw hand-outs that have not been answered. */
-  final List<Assignment> outstanding = new ArrayList<>(2);
+  private long avoidUntil;
 
   Query(Client client, long admittedNanos, long policyDeadlineNanos) {
     this.client = client;
     this.admittedNanos = admittedNanos;
+    requestId = client.request().getRequestId();
+    framed = client.framed();
     long own = client.deadlineNanos();
     deadlineNanos = admittedNanos + (own > 0 ? own : policyDeadlineNanos);
   }
 
-  /** TorchServe's id of the request: clients get it as x-request-id, log lines carry it. */
-  String requestId() {
-    return client.request().getRequestId();
+  /** Who asked, and with what; null once nobody needs either. */
+  public Client client() {
+    return client;
   }
 
   /** True if nobody waits for another answer to it: no client, no check, no group. */
   boolean done() {
-    return settled && (check == null || check.finished || abandoned) && !groupLacks();
+    return settled
+        && (!verification.open() || abandoned)
+        && (group == null || !group.verification.lacks(index));
   }
 
-  /** True if the other members of its group cannot be screened without an answer to it. */
-  private boolean groupLacks() {
-    return group != null && group.screen != null && group.screen.lacks(index);
+  /** Lets go of the request's body. */
+  void release() {
+    client = null;
   }
 
-  boolean avoids(String worker, long now) {
-    return erasedBy.contains(worker) && now - avoidUntil < 0;
+  /** A worker gave no usable answer: until then, in monotonic ns, any other is better. */
+  void erasedBy(String worker, long until) {
+    erasures++;
+    erasedBy.add(worker);
+    avoidUntil = until;
+  }
+
+  /** True if a worker may have a raw task of this query. */
+  boolean may(String worker, long now) {
+    return !heldBy(worker)
+        && (now - avoidUntil >= 0 || !erasedBy.contains(worker))
+        && !verification.answeredBy(worker)
+        && (group == null || group.may(Task.Kind.RAW, worker));
   }
 
   /** True if every worker that holds it is late, or none holds it. */
-  boolean stuck() {
-    return outstanding.stream().allMatch(assignment -> assignment.late);
+  public boolean stuck() {
+    for (Assignment assignment : outstanding) {
+      if (!assignment.late) {
+        return false;
+      }
+    }
+    return true;
   }
 
   boolean heldBy(String worker) {
@@ -96,5 +141,10 @@ final class Query {
       }
     }
     return false;
+  }
+
+  /** True if a worker is to send the prediction beside the answer. */
+  boolean wantsPrediction() {
+    return group != null || verification != NONE;
   }
 }

@@ -1,7 +1,5 @@
 package org.approxifer.torchserve.core;
 
-import com.google.gson.JsonObject;
-
 /**
  * The life of a query that is sent to workers as it is.
  *
@@ -12,55 +10,63 @@ import com.google.gson.JsonObject;
  */
 final class QueryFlow implements Flow {
   /** A query in flight at this many worker deaths is not sent again: it may be what kills them. */
-  private static final int MOST_DEATHS = 2;
+  private static final int MAX_DEATHS = 2;
 
-  private static final int MOST_AT_ONCE = 3;
   private static final long AVOID_NANOS = 250_000_000L;
+  private static final String ONCE = " (handler.approxifer.policy.idempotent)";
 
-  private final Router router;
+  private final Plan plan;
+  private final Schedule schedule;
+  private final Lateness lateness;
+  private final Backlog backlog;
   private final Settlement settlement;
+  private final Hedges hedges;
+  private final Decoding decoding;
+  private final Verifier verifier;
 
-  QueryFlow(Router router, Settlement settlement) {
-    this.router = router;
+  QueryFlow(
+      Plan plan,
+      Schedule schedule,
+      Lateness lateness,
+      Backlog backlog,
+      Settlement settlement,
+      Hedges hedges,
+      Decoding decoding,
+      Verifier verifier) {
+    this.plan = plan;
+    this.schedule = schedule;
+    this.lateness = lateness;
+    this.backlog = backlog;
     this.settlement = settlement;
+    this.hedges = hedges;
+    this.decoding = decoding;
+    this.verifier = verifier;
   }
 
   @Override
-  public void answered(Assignment assignment, Answer answer, Reply reply) {
+  public void answered(Assignment assignment, Answer answer, Reply reply) throws Unusable {
     Query query = assignment.task.query;
-    JsonObject error = reply.object("error");
-    String erasure = reply.text("erasure");
-    if (error != null) {
-      if (query.check != null) {
-        query.check.finished = true;
-      }
-      settlement.error(query, error.get("status").getAsInt(), error.get("message").getAsString());
-      router.screens.lost(query);
-    } else if (!reply.has("answer")) {
-      erased(assignment, "malformed reply: it has no answer");
-    } else if (erasure != null && query.erasures == 0 && router.plan.idempotent) {
-      erased(assignment, erasure);
-    } else {
-      Answer own = answer.withBody(reply.section("answer"));
-      if (query.check != null) {
-        byte[] compared = reply.section(reply.has("prediction") ? "prediction" : "answer");
-        Outcome outcome = outcome(assignment.task);
-        boolean screens = erasure == null && reply.has("prediction");
-        Check.Vote vote = new Check.Vote(assignment.worker, own, compared, outcome);
-        router.checks.voted(query, vote, screens ? compared : null);
-        return;
-      }
-      settlement.answer(query, own, outcome(assignment.task));
-      if (query.group != null && erasure == null && reply.has("prediction")) {
-        router.groups.predicted(query.group, query.index, reply.section("prediction"));
-      }
+    boolean sound = reply.erasure() == null;
+    if (!sound && query.erasures == 0 && plan.policy().idempotent()) {
+      throw new Unusable(reply.erasure());
+    }
+    Answer own = answer.withBody(reply.need("answer"));
+    byte[] prediction = reply.section("prediction");
+    Outcome outcome = outcome(assignment.task);
+    if (verifier.answered(
+        query, new Computation(assignment.worker, own, prediction, sound, outcome))) {
+      return;
+    }
+    settlement.answer(query, own, outcome);
+    if (query.group != null && plan.mode() == Plan.Mode.SYSTEMATIC && sound && prediction != null) {
+      decoding.predicted(query.group, query.index, prediction);
     }
   }
 
   private Outcome outcome(Task task) {
     boolean original =
         task.query.handOuts == 1
-            || router.plan.mode == Plan.Mode.REPLICATED
+            || plan.mode() == Plan.Mode.REPLICATED
             || task.kind == Task.Kind.RAW && task.query.deaths == 0;
     return original ? Outcome.EXACT : Outcome.HEDGED;
   }
@@ -70,52 +76,10 @@ final class QueryFlow implements Flow {
     Query query = assignment.task.query;
     query.late |= !query.settled;
     if (query.group != null) {
-      router.groups.late(query);
+      verifier.late(query.group, query.index);
+      decoding.reconstruct(query.group);
     }
-    hedge(assignment);
-  }
-
-  /** Sends a late query to one more worker, if the policy and its budget allow. */
-  private void hedge(Assignment late) {
-    Query query = late.task.query;
-    if (late.done
-        || query.done()
-        || !router.plan.hedge
-        || !router.plan.idempotent
-        || query.queued > 0
-        || query.outstanding.size() >= mostAtOnce()) {
-      return;
-    }
-    if (!wouldDelayOthers(late) && mayCostExtra(query)) {
-      router.counters.hedges++;
-      router.enqueueFirst(Task.hedge(query));
-    } else {
-      router.counters.hedgesDenied++;
-      router.after(router.lateness.nanos() / 2, () -> hedge(late));
-    }
-  }
-
-  /**
-   * True if a hedge would go before queries that no worker has begun, and nothing says that the
-   * late job's worker is to blame. A straggler is overtaken by a job that was begun later and took
-   * half as long; where all are slow, sending work twice only takes places from clients who wait.
-   */
-  private boolean wouldDelayOthers(Assignment late) {
-    return router.backlog.someQueryWaits()
-        && !router.lateness.overtaken(late.handedNanos, router.clock.nanos());
-  }
-
-  /**
-   * True if one more copy is within the budget; or if half of the client's time is gone and nobody
-   * waits for a worker: to spare the work would help no one then, and could cost this client the
-   * answer. Such copies are owed to the budget.
-   */
-  boolean mayCostExtra(Query query) {
-    long age = router.clock.nanos() - query.admittedNanos;
-    return router.extra.tryTake()
-        || 2 * age >= query.deadlineNanos - query.admittedNanos
-            && router.backlog.waiting() == 0
-            && router.extra.tryTakeOnCredit();
+    hedges.hedge(assignment);
   }
 
   @Override
@@ -127,128 +91,89 @@ final class QueryFlow implements Flow {
     query.deaths++;
     query.alone = true;
     if (query.group != null) {
-      router.groups.breakUp(query.group);
+      breakUp(query.group);
     }
     if (query.settled) {
-      router.checks.lost(query);
-    } else if (!gaveUp(query)) {
-      sendAgain(query, assignment.task.again(null, 0));
+      verifier.lost(query);
+    } else {
+      sendAgain(query, Task.hedge(query));
     }
   }
 
-  /** Answers 500 for a query that may be what kills workers, or that must not run twice. */
-  private boolean gaveUp(Query query) {
-    if (query.deaths >= MOST_DEATHS) {
-      settlement.error(
-          query,
-          500,
-          "Worker died. The request was in flight at "
-              + query.deaths
-              + " worker deaths and is not sent again");
-    } else if (query.deaths > 0 && !router.plan.idempotent) {
-      settlement.error(
-          query,
-          500,
-          "Worker died. The request is not sent again (handler.approxifer.policy.idempotent)");
-    }
-    return query.settled;
+  /** A group cannot be coded any more. */
+  void breakUp(Group group) {
+    group.broken = true;
+    verifier.brokenUp(group);
   }
 
   /** The members of a group that cannot be coded: each to one worker, by itself. */
   void goAlone(Group group) {
-    router.groups.breakUp(group);
+    breakUp(group);
     for (Query query : group.waiting()) {
       query.alone = true;
-      checkAlone(query);
-      if (!gaveUp(query)) {
-        sendAgain(query, Task.raw(query));
-      }
+      verifier.alone(query);
+      sendAgain(query, Task.raw(query));
     }
     group.release();
   }
 
-  /** A query that was to be decoded from answers of which the wrong ones are left out. */
-  void checkAlone(Query query) {
-    if (query.check == null && router.plan.verify == Plan.Verify.LOCATE) {
-      query.check = new Check(router.plan.agree);
-    }
+  /** A member of a coded group that cannot be coded with the others. */
+  void goSolo(Query query) {
+    query.solo = true;
+    verifier.alone(query);
+    backlog.addFirst(Task.raw(query));
   }
 
   @Override
   public void failed(Assignment assignment, int status, String message) {
-    settlement.error(assignment.task.query, status, message);
-    router.screens.lost(assignment.task.query);
+    end(assignment.task.query, status, message);
+  }
+
+  private void end(Query query, int status, String message) {
+    settlement.error(query, status, message);
+    verifier.ended(query);
   }
 
   @Override
   public void erased(Assignment assignment, String reason) {
-    noteErasure(assignment, reason);
     Query query = assignment.task.query;
     if (query.done()) {
       return;
     }
-    query.erasures++;
-    query.erasedBy.add(assignment.worker);
-    query.avoidUntil = router.clock.nanos() + Math.max(AVOID_NANOS, 2 * router.lateness.nanos());
+    long avoid = Math.max(AVOID_NANOS, 2 * lateness.nanos());
+    query.erasedBy(assignment.worker, schedule.now() + avoid);
+    // A worker that lies may do so with what is no answer at all.
+    boolean tooOften = query.erasures > plan.stragglers() + plan.byzantine();
     if (query.settled) {
-      router.checks.lost(query);
-    } else if (query.erasures > mostErasures() || !router.plan.idempotent) {
-      settlement.error(query, 503, "no usable answer: " + reason);
-      router.screens.lost(query);
+      verifier.lost(query);
+    } else if (tooOften || !plan.policy().idempotent()) {
+      end(query, 503, "no usable answer: " + reason);
     } else {
-      sendAgain(query, again(assignment));
+      sendAgain(query, hedges.another(assignment));
     }
   }
 
-  /** A worker that lies may do so with what is no answer at all. */
-  private int mostErasures() {
-    return router.plan.stragglers + router.plan.byzantine;
-  }
-
-  /**
-   * Counts an answer that cannot be used against the worker that gave it. A NaN may be the client's
-   * own doing; a probe tells.
-   */
-  void noteErasure(Assignment assignment, String reason) {
-    router.counters.erasures++;
-    router.ledger.of(assignment.worker).erased(router.clock.nanos());
-    router.probing.bringForward(assignment.worker);
-    settlement.note(
-        true,
-        "worker "
-            + assignment.worker
-            + " gave no usable answer to a "
-            + assignment.described()
-            + ": "
-            + reason);
-  }
-
-  @Override
-  public void returned(Task task) {
+  /** Nobody began the job: it goes back to the head of its lane, and no harm is noted. */
+  void returned(Task task) {
     task.query.handOuts--;
-    if (!router.plan.idempotent) {
+    if (!plan.policy().idempotent()) {
       // TorchServe puts back what the worker was at work on, too: it may have run.
-      settlement.error(
-          task.query,
-          500,
-          "Worker left. The request is not sent again (handler.approxifer.policy.idempotent)");
+      settlement.error(task.query, 500, "Worker left. The request is not sent again" + ONCE);
     } else if (!task.query.done()) {
       sendAgain(task.query, task);
     }
   }
 
+  /** Sends a query again, unless it may be what kills workers, or must not run twice. */
   private void sendAgain(Query query, Task task) {
-    // A copy that is late already may never come: a frozen worker holds it.
-    if (query.queued == 0 && query.stuck() && query.outstanding.size() < mostAtOnce()) {
-      router.enqueueFirst(task);
+    if (query.deaths >= MAX_DEATHS) {
+      String deaths = "Worker died. The request was in flight at " + query.deaths;
+      settlement.error(query, 500, deaths + " worker deaths and is not sent again");
+    } else if (query.deaths > 0 && !plan.policy().idempotent()) {
+      settlement.error(query, 500, "Worker died. The request is not sent again" + ONCE);
+    } else if (query.queued == 0 && query.stuck() && hedges.mayHaveOneMore(query)) {
+      // A copy that is late already may never come: a frozen worker holds it.
+      backlog.addFirst(task);
     }
-  }
-
-  private int mostAtOnce() {
-    return Math.max(MOST_AT_ONCE, router.plan.stragglers + 1);
-  }
-
-  Task again(Assignment assignment) {
-    return assignment.task.again(assignment.worker, router.clock.nanos() + AVOID_NANOS);
   }
 }

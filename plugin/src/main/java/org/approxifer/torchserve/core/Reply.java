@@ -1,19 +1,18 @@
 package org.approxifer.torchserve.core;
 
+import com.google.gson.Gson;
 import com.google.gson.JsonArray;
 import com.google.gson.JsonElement;
-import com.google.gson.JsonObject;
-import com.google.gson.JsonParser;
 import java.nio.ByteBuffer;
 import java.nio.charset.StandardCharsets;
 import java.util.Arrays;
 import java.util.HashMap;
 import java.util.Map;
 import java.util.Set;
-import java.util.TreeSet;
+import java.util.TreeMap;
 
 /** A worker's reply frame (docs/protocol.md), taken apart. */
-final class Reply {
+public final class Reply {
   private static final byte[] MAGIC = {'A', 'X', 'F', '1'};
   private static final int PREFIX = MAGIC.length + Integer.BYTES;
 
@@ -22,147 +21,231 @@ final class Reply {
       "{\"kind\":\"raw\",\"sections\":[[\"answer\",".getBytes(StandardCharsets.US_ASCII);
 
   private static final byte[] USUAL_END = "]]}".getBytes(StandardCharsets.US_ASCII);
-  private static final int MOST_DIGITS = 9;
+  private static final Header USUAL_HEADER = new Header();
+  private static final int MAX_DIGITS = 9;
+  private static final Gson GSON = new Gson();
 
-  final JsonObject header;
-  private final byte[] body;
-  private final Map<String, int[]> sections = new HashMap<>();
+  private final Header header;
+  private final Map<String, byte[]> sections = new HashMap<>();
+  private final Map<Integer, Answer> answers = new TreeMap<>();
 
-  private Reply(JsonObject header, byte[] body, int offset) throws MalformedReply {
+  private Reply(Header header) {
     this.header = header;
-    this.body = body;
-    int start = offset;
-    JsonArray declared = header.getAsJsonArray("sections");
-    if (declared != null) {
-      for (JsonElement element : declared) {
-        JsonArray section = element.getAsJsonArray();
-        int length = section.get(1).getAsInt();
-        if (length < 0 || length > body.length - start) {
-          throw new MalformedReply(
-              "section "
-                  + section.get(0)
-                  + " of "
-                  + length
-                  + " bytes, "
-                  + (body.length - start)
-                  + " are left");
-        }
-        sections.put(section.get(0).getAsString(), new int[] {start, length});
-        start += length;
+  }
+
+  /**
+   * A refusal of a job, or of one query.
+   *
+   * @param status as in HTTP
+   * @param message for the client
+   */
+  public record Refusal(Integer status, String message) {
+    private void check(String key) throws Unusable {
+      if (status == null || status < 100 || status > 999 || message == null) {
+        throw malformed(key + ": expected a status and a message, found " + this);
       }
     }
-    if (start != body.length) {
-      throw new MalformedReply((body.length - start) + " bytes after the last section");
+  }
+
+  /** One member's part of the reply to a decode job. */
+  private record Item(
+      String section,
+      Integer status,
+      String phrase,
+      String contentType,
+      Map<String, String> headers,
+      Refusal error) {
+    Answer answer(byte[] body, int outer) throws Unusable {
+      String said = phrase == null || phrase.isEmpty() ? null : phrase;
+      Answer answer = new Answer(body, contentType, status == null ? outer : status, said, headers);
+      answer.check();
+      return answer;
     }
   }
 
-  private Reply(byte[] body, int start) {
-    header = new JsonObject();
-    header.addProperty("kind", "raw");
-    this.body = body;
-    sections.put("answer", new int[] {start, body.length - start});
+  /** The header, as Gson reads it; what is not there is null, or empty. */
+  private static final class Header {
+    JsonArray sections;
+    Refusal error;
+    String erasure;
+    boolean unloaded;
+    Map<Integer, Refusal> errors = new TreeMap<>();
+    Set<Integer> alone = Set.of();
+    Set<Integer> wrong = Set.of();
+    Set<Integer> doubtful;
+    Boolean agree;
+    Map<Integer, Item> answers = Map.of();
   }
 
-  /** A raw answer without anything else, which most replies are; null if it is not just that. */
-  private static Reply usual(byte[] body, int length) {
-    int end = PREFIX + length - USUAL_END.length;
+  /** Takes a frame apart; anything that is not one is {@link Unusable}. */
+  static Reply parse(Answer answer) throws Unusable {
+    byte[] body = answer.body();
+    if (body == null || body.length < PREFIX) {
+      throw malformed("not a frame: " + (body == null ? 0 : body.length) + " bytes");
+    } else if (!Arrays.equals(body, 0, MAGIC.length, MAGIC, 0, MAGIC.length)) {
+      throw malformed("not a frame: it does not start with AXF1");
+    }
+    int length = ByteBuffer.wrap(body, MAGIC.length, Integer.BYTES).getInt();
+    if (length < 2 || length > body.length - PREFIX) {
+      throw malformed("header of " + length + " bytes in a body of " + body.length);
+    }
+    int start = PREFIX + length;
+    if (usual(body, start)) {
+      Reply reply = new Reply(USUAL_HEADER);
+      reply.sections.put("answer", Arrays.copyOfRange(body, start, body.length));
+      return reply;
+    }
+    try {
+      String text = new String(body, PREFIX, length, StandardCharsets.UTF_8);
+      Reply reply = new Reply(GSON.fromJson(text, Header.class));
+      reply.cut(body, start);
+      reply.check(answer.status());
+      return reply;
+    } catch (RuntimeException e) {
+      throw malformed("header is not what was expected: " + e.getMessage());
+    }
+  }
+
+  /** True for a raw answer without anything else, which most replies are. */
+  private static boolean usual(byte[] body, int start) {
+    int end = start - USUAL_END.length;
     int at = PREFIX + USUAL.length;
     if (end - at < 1
-        || end - at > MOST_DIGITS
+        || end - at > MAX_DIGITS
         || !Arrays.equals(body, PREFIX, at, USUAL, 0, USUAL.length)
-        || !Arrays.equals(body, end, PREFIX + length, USUAL_END, 0, USUAL_END.length)) {
-      return null;
+        || !Arrays.equals(body, end, start, USUAL_END, 0, USUAL_END.length)) {
+      return false;
     }
     int declared = 0;
     for (; at < end; at++) {
       if (body[at] < '0' || body[at] > '9') {
-        return null;
+        return false;
       }
       declared = 10 * declared + body[at] - '0';
     }
-    return declared == body.length - PREFIX - length ? new Reply(body, PREFIX + length) : null;
+    return declared == body.length - start;
   }
 
-  /** Takes a frame apart; anything that is not one is a {@link MalformedReply} with the reason. */
-  static Reply parse(byte[] body) throws MalformedReply {
-    if (body == null || body.length < PREFIX) {
-      throw new MalformedReply("not a frame: " + (body == null ? 0 : body.length) + " bytes");
+  private void cut(byte[] body, int offset) throws Unusable {
+    int start = offset;
+    for (JsonElement element : header.sections == null ? new JsonArray() : header.sections) {
+      JsonArray section = element.getAsJsonArray();
+      int length = section.get(1).getAsInt();
+      int left = body.length - start;
+      if (length < 0 || length > left) {
+        throw malformed(
+            "section " + section.get(0) + " of " + length + " bytes, " + left + " are left");
+      }
+      sections.put(section.get(0).getAsString(), Arrays.copyOfRange(body, start, start + length));
+      start += length;
     }
-    for (int i = 0; i < MAGIC.length; i++) {
-      if (body[i] != MAGIC[i]) {
-        throw new MalformedReply("not a frame: it does not start with AXF1");
+    if (start != body.length) {
+      throw malformed((body.length - start) + " bytes after the last section");
+    }
+  }
+
+  /** Checks what does not depend on the job, so that nothing is left half done later. */
+  private void check(int status) throws Unusable {
+    if (header.error != null) {
+      header.error.check("error");
+    }
+    for (Map.Entry<Integer, Refusal> refused : header.errors.entrySet()) {
+      refused.getValue().check("errors");
+    }
+    for (Map.Entry<Integer, Item> entry : header.answers.entrySet()) {
+      Item item = entry.getValue();
+      if (item.error != null) {
+        item.error.check("answers");
+        header.errors.put(entry.getKey(), item.error);
+      } else if (!has(item.section)) {
+        throw malformed("answers: there is no section " + item.section);
+      } else {
+        answers.put(entry.getKey(), item.answer(section(item.section), status));
       }
     }
-    int length = ByteBuffer.wrap(body, MAGIC.length, Integer.BYTES).getInt();
-    if (length < 2 || length > body.length - PREFIX) {
-      throw new MalformedReply("header of " + length + " bytes in a body of " + body.length);
-    }
-    Reply usual = usual(body, length);
-    if (usual != null) {
-      return usual;
-    }
-    try {
-      String text = new String(body, PREFIX, length, StandardCharsets.UTF_8);
-      return new Reply(JsonParser.parseString(text).getAsJsonObject(), body, PREFIX + length);
-    } catch (RuntimeException e) {
-      throw new MalformedReply("header is not what was expected: " + e.getMessage());
-    }
   }
 
-  boolean has(String section) {
+  /** Why the job as a whole, or a raw job's query, was refused; or null. */
+  Refusal error() {
+    return header.error;
+  }
+
+  /** Why what the worker computed cannot be used, or null. */
+  String erasure() {
+    return header.erasure;
+  }
+
+  /** True if the worker cannot use the weights of its role. */
+  boolean unloaded() {
+    return header.unloaded;
+  }
+
+  /** What a comparison found, or null. */
+  public Boolean agree() {
+    return header.agree;
+  }
+
+  public boolean has(String section) {
     return sections.containsKey(section);
   }
 
-  /** A copy of a section's bytes; empty if there is none. */
-  byte[] section(String name) {
-    int[] place = sections.get(name);
-    if (place == null) {
-      return new byte[0];
+  /** A section's bytes, or null if there is none. */
+  public byte[] section(String name) {
+    return sections.get(name);
+  }
+
+  /** A section's bytes, without which the reply cannot be used. */
+  byte[] need(String name) throws Unusable {
+    byte[] section = sections.get(name);
+    if (section == null) {
+      throw malformed("it has no section " + name);
     }
-    byte[] copy = new byte[place[1]];
-    System.arraycopy(body, place[0], copy, 0, place[1]);
-    return copy;
+    return section;
   }
 
-  /** A string of the header, or null. */
-  String text(String key) {
-    JsonElement element = header.get(key);
-    return element == null || element.isJsonNull() ? null : element.getAsString();
+  /** Members of the group that were refused. */
+  Map<Integer, Refusal> errors(Group group) throws Unusable {
+    indices("errors", header.errors.keySet(), group.members.size());
+    return header.errors;
   }
 
-  /** An object of the header, or null. */
-  JsonObject object(String key) {
-    JsonElement element = header.get(key);
-    return element == null || !element.isJsonObject() ? null : element.getAsJsonObject();
-  }
-
-  /** A list of distinct indices of the header, 0 to {@code end - 1}. */
-  Set<Integer> indices(String key, int end) throws MalformedReply {
-    if (!(header.get(key) instanceof JsonArray listed)) {
-      throw new MalformedReply("the header has no list \"" + key + "\"");
+  /** Members of the group that were decoded. */
+  Map<Integer, Answer> answers(Group group) throws Unusable {
+    if (answers.isEmpty() && header.errors.isEmpty()) {
+      throw malformed("the decode reply has no answers");
     }
-    Set<Integer> indices = new TreeSet<>();
-    for (JsonElement element : listed) {
-      int index;
-      try {
-        index = element.getAsInt();
-      } catch (RuntimeException e) {
-        throw new MalformedReply(key + ": expected indices, found " + element);
+    indices("answers", answers.keySet(), group.members.size());
+    return answers;
+  }
+
+  /** Members of the group that cannot be coded with the others. */
+  Set<Integer> alone(Group group) throws Unusable {
+    return indices("alone", header.alone, group.members.size());
+  }
+
+  /** Coded queries, 0 to {@code end - 1}, whose answers were found wrong. */
+  public Set<Integer> wrong(int end) throws Unusable {
+    return indices("wrong", header.wrong, end);
+  }
+
+  /** Members of the group that are to be computed again. */
+  public Set<Integer> doubtful(Group group) throws Unusable {
+    return indices("doubtful", header.doubtful, group.members.size());
+  }
+
+  private static Set<Integer> indices(String key, Set<Integer> found, int end) throws Unusable {
+    if (found == null) {
+      throw malformed("it has no list \"" + key + "\"");
+    }
+    for (Integer index : found) {
+      if (index == null || index < 0 || index >= end) {
+        throw malformed(key + ": expected 0 to " + (end - 1) + ", found " + index);
       }
-      if (index < 0 || index >= end) {
-        throw new MalformedReply(key + ": expected 0 to " + (end - 1) + ", found " + index);
-      }
-      indices.add(index);
     }
-    return indices;
+    return found;
   }
 
-  /** Why a body is not a frame. */
-  static final class MalformedReply extends Exception {
-    private static final long serialVersionUID = 1;
-
-    MalformedReply(String reason) {
-      super(reason);
-    }
+  private static Unusable malformed(String reason) {
+    return new Unusable("malformed reply: " + reason);
   }
 }

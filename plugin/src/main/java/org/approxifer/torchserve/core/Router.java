@@ -9,6 +9,8 @@ import java.util.Set;
 import java.util.concurrent.locks.ReentrantLock;
 import java.util.function.Consumer;
 import java.util.function.Supplier;
+import org.approxifer.torchserve.core.Counters.Count;
+import org.approxifer.torchserve.core.verify.Verification;
 
 /**
  * The life of the requests of one model version: admit, group, hand out, watch, settle once.
@@ -18,41 +20,26 @@ import java.util.function.Supplier;
  * or throw.
  */
 public final class Router {
-  final Plan plan;
-  final Clock clock;
-  final Lateness lateness;
-  final ExtraWork extra;
-
-  /** Parities have a budget of their own: they must be there before anything is late. */
-  final ExtraWork parityWork;
-
-  final Ledger ledger = new Ledger();
-  final Counters counters;
-
   private final ReentrantLock lock = new ReentrantLock();
-  final Backlog backlog = new Backlog();
-  final Holders holders;
-  final HandOut handOut;
+  private final Set<Query> live = new LinkedHashSet<>();
+  private final Set<Assignment> out = new LinkedHashSet<>();
+  private final ArrayDeque<Runnable> replies = new ArrayDeque<>();
+  private final Backlog backlog = new Backlog();
+  private final Ledger ledger = new Ledger();
+  private final Plan plan;
+  private final Schedule schedule;
+  private final Counters counters;
+  private final Lateness lateness;
+  private final ExtraWork extra;
+  private final Holders holders;
+  private final HandOut handOut;
   private final Settlement settlement;
-  final GroupFlow groups;
-  final QueryFlow queries;
-  final ScreenFlow screens;
-  final CheckFlow checks;
-  private final CompareFlow comparisons;
-  final ProbeFlow probing;
-  private final Quarantine quarantine;
-  private final Payloads payloads;
-
-  /** The archive's known query, or null. */
-  Probe probe;
-
+  private final QueryFlow queries;
+  private final GroupFlow groups;
+  private final Probation probation;
   private final Watchdog watchdog;
   private final Admission admission;
-  private final State state = new State(this);
-  private final Timers timers;
-  final Set<Query> live = new LinkedHashSet<>();
-  final Set<Assignment> out = new LinkedHashSet<>();
-  private final ArrayDeque<Runnable> replies = new ArrayDeque<>();
+  private final State state;
 
   /**
    * @param name model and version, for messages
@@ -60,27 +47,89 @@ public final class Router {
    */
   public Router(String name, Plan plan, int limit, Signer signer, Clock clock, Timers timers) {
     this.plan = plan;
-    this.clock = clock;
-    this.timers = timers;
-    counters = new Counters(plan.queries);
-    lateness = new Lateness(plan);
-    extra = new ExtraWork(plan.maxExtraLoad, false);
-    parityWork = new ExtraWork(plan.maxExtraLoad, true);
-    payloads = new Payloads(signer);
-    holders = new Holders(plan, ledger, clock);
+    schedule = new Schedule(clock, timers, this::locked);
+    counters = new Counters(plan.queries());
+    lateness = new Lateness(plan.policy());
+    extra = new ExtraWork(plan.policy().maxExtraLoad(), false);
+    ExtraWork parityWork = new ExtraWork(plan.policy().maxExtraLoad(), true);
+    holders = new Holders(plan, ledger, schedule);
     handOut =
         new HandOut(
-            lock, clock, backlog, ledger, holders, payloads, this::onHanded, this::onTakenBack);
-    settlement = new Settlement(name, clock, counters, live, replies);
-    queries = new QueryFlow(this, settlement);
-    groups = new GroupFlow(this, settlement, queries);
-    screens = new ScreenFlow(this, settlement);
-    quarantine = new Quarantine(this, settlement);
-    comparisons = new CompareFlow(this);
-    probing = new ProbeFlow(this, comparisons, quarantine);
-    checks = new CheckFlow(this, settlement, comparisons, quarantine);
-    watchdog = new Watchdog(name, this, settlement);
-    admission = new Admission(name, limit, this, settlement, watchdog);
+            lock,
+            schedule,
+            backlog,
+            ledger,
+            holders,
+            new Payloads(signer),
+            this::onHanded,
+            this::onTakenBack);
+    settlement = new Settlement(name, schedule, counters, live, replies);
+    Hedges hedges = new Hedges(plan, schedule, lateness, extra, counters, backlog);
+    Decoding decoding = new Decoding(plan, backlog);
+    Verification verification =
+        new Verification(
+            plan, schedule, lateness, counters, backlog, ledger, settlement, hedges, decoding);
+    probation = verification.probation();
+    Verifier verifier = verification.verifier();
+    queries =
+        new QueryFlow(plan, schedule, lateness, backlog, settlement, hedges, decoding, verifier);
+    groups =
+        new GroupFlow(
+            plan,
+            schedule,
+            parityWork,
+            counters,
+            backlog,
+            ledger,
+            holders,
+            settlement,
+            hedges,
+            decoding,
+            verifier,
+            queries);
+    watchdog = new Watchdog(name, clock, counters, settlement);
+    admission =
+        new Admission(
+            name,
+            plan,
+            limit,
+            schedule,
+            live,
+            List.of(extra, parityWork),
+            counters,
+            backlog,
+            settlement,
+            verifier,
+            groups,
+            watchdog);
+    state = state(verifier);
+  }
+
+  private State state(Verifier verifier) {
+    return new State()
+        .with(plan::report)
+        .with(lateness::report)
+        .metrics(counters::addTo)
+        .metrics(metrics -> ledger.addTo(metrics, holders))
+        .metric("late_after_seconds", "When a job is late now.", () -> lateness.nanos() / 1e9)
+        .with("in_flight", "in_flight", "Clients that wait.", live::size)
+        .with("waiting", "waiting", "Tasks that wait for a worker.", backlog::waiting)
+        .with(
+            "outstanding_jobs",
+            "outstanding_jobs",
+            "Jobs that workers have not answered.",
+            out::size)
+        .with("idle_workers", "idle_workers", "Workers that wait.", handOut::idle)
+        .with("open_groups", groups::open)
+        .with("unscreened_groups", verifier::open)
+        .with(
+            "dropped_jobs",
+            "dropped_jobs_total",
+            "Jobs dropped because what they were for was settled.",
+            backlog::dropped)
+        .with("extra_work", extra::report)
+        .with("counters", counters::report)
+        .with("workers", () -> ledger.report(schedule.now(), holders));
   }
 
   // ------------------------------------------------------------------ admit
@@ -99,30 +148,35 @@ public final class Router {
 
   /** One more task for the batch that a worker is filling, or null. */
   public Assignment more(String worker) {
-    return callLocked(() -> handOut.more(worker));
+    return changed(() -> handOut.more(worker));
   }
 
   /** The first task of a batch if there is one now, or null. */
   public Assignment poll(String worker) {
-    return callLocked(() -> handOut.first(worker));
+    return changed(() -> handOut.first(worker));
   }
 
   private void onHanded(Assignment assignment) {
-    out.add(assignment);
-    counters.handed(assignment.task.kind);
     Task task = assignment.task;
-    if (task.kind.ofOneQuery()) {
+    out.add(assignment);
+    counters.handed(task.kind);
+    if (task.query != null) {
       task.query.outstanding.add(assignment);
       if (task.query.handOuts++ == 0) {
-        counters.queueSeconds.recordNanos(assignment.handedNanos - task.query.admittedNanos);
+        counters.queued(assignment.handedNanos - task.query.admittedNanos);
       }
     }
     if (task.group != null) {
       task.group.handed(assignment);
     }
-    if (task.kind != Task.Kind.PARITY || task.group.screen != null) {
-      assignment.lateTimer = timers.after(lateness.nanos(), () -> late(assignment));
+    // Nobody waits for a parity that has come last; the group goes on without it.
+    if (task.kind != Task.Kind.PARITY || task.lane != Task.Lane.EXTRA) {
+      assignment.lateTimer = timer(assignment);
     }
+  }
+
+  private Timers.Timer timer(Assignment assignment) {
+    return schedule.after(lateness.nanos(), () -> late(assignment));
   }
 
   private void onTakenBack(Assignment assignment) {
@@ -137,37 +191,71 @@ public final class Router {
 
   /** A worker answered. Called once or more per assignment; only the first counts. */
   public void answered(Assignment assignment, Answer answer) {
-    locked(
-        () -> {
-          if (!finish(assignment)) {
-            counters.duplicates++;
-            return;
-          }
-          long service = clock.nanos() - assignment.handedNanos;
-          Ledger.Entry worker = ledger.of(assignment.worker);
-          worker.answered(service, service <= lateness.nanos());
-          if (assignment.task.kind.forClients()) {
-            lateness.answered(assignment.handedNanos, service);
-          }
-          counters.served(assignment.task.kind, service);
-          if (!worker.slow()) {
-            lateness.record(service);
-          }
-          Task task = assignment.task;
-          if (task.query != null && !task.query.client.framed()) {
-            settlement.answer(task.query, answer, Outcome.EXACT);
-            return;
-          }
-          try {
-            Reply reply = Reply.parse(answer.body());
-            if (reply.text("erasure") == null) {
-              worker.usable();
-            }
-            flow(task).answered(assignment, answer, reply);
-          } catch (Reply.MalformedReply e) {
-            flow(task).erased(assignment, "malformed reply: " + e.getMessage());
-          }
-        });
+    Query query = assignment.task.query;
+    Reply reply = null;
+    Unusable unusable = null;
+    try { // not under the lock: what a worker says may be long
+      answer.check();
+      reply = query == null || query.framed ? Reply.parse(answer) : null;
+    } catch (Unusable e) {
+      unusable = e;
+    }
+    Reply parsed = reply;
+    Unusable reason = unusable;
+    locked(() -> came(assignment, answer, parsed, reason));
+  }
+
+  private void came(Assignment assignment, Answer answer, Reply reply, Unusable reason) {
+    if (!finish(assignment)) {
+      counters.add(Count.DUPLICATE_CALLBACKS);
+      return;
+    }
+    Task task = assignment.task;
+    long service = schedule.now() - assignment.handedNanos;
+    Ledger.Entry worker = ledger.of(assignment.worker);
+    worker.answered(service, service <= lateness.nanos());
+    if (task.kind.forClients()) {
+      lateness.answered(assignment.handedNanos, service);
+    }
+    counters.served(task.kind, service);
+    if (!worker.slow()) {
+      lateness.record(service);
+    }
+    try {
+      if (reason != null) {
+        throw reason;
+      } else if (reply == null) {
+        settlement.answer(task.query, answer, Outcome.EXACT);
+        return;
+      }
+      if (reply.erasure() == null) {
+        worker.usable();
+      }
+      Reply.Refusal error = reply.error();
+      if (error != null) {
+        flow(task).refused(assignment, error.status(), error.message());
+      } else {
+        flow(task).answered(assignment, answer, reply);
+      }
+    } catch (Unusable e) {
+      erased(assignment, e.getMessage());
+    }
+  }
+
+  private void erased(Assignment assignment, String reason) {
+    counters.add(Count.ERASURES);
+    ledger.of(assignment.worker).erased(schedule.now());
+    // What is no number may be the client's own doing; a probe tells.
+    probation.unusable(assignment.worker);
+    settlement.note(
+        true,
+        "worker "
+            + assignment.worker
+            + " gave no usable answer to a "
+            + assignment.described()
+            + ": "
+            + reason);
+    flow(assignment.task).erased(assignment, reason);
   }
 
   /** A worker died, or TorchServe answered for it. */
@@ -175,12 +263,12 @@ public final class Router {
     locked(
         () -> {
           if (!finish(assignment)) {
-            counters.duplicates++;
+            counters.add(Count.DUPLICATE_CALLBACKS);
           } else if (message != null && message.startsWith("Worker died")) {
-            counters.deaths++;
+            counters.add(Count.WORKER_DEATHS);
             settlement.note(
                 true, "worker " + assignment.worker + " died with a " + assignment.described());
-            ledger.of(assignment.worker).died(clock.nanos());
+            ledger.of(assignment.worker).died(schedule.now());
             holders.left(assignment.worker);
             flow(assignment.task).died(assignment);
           } else {
@@ -196,8 +284,8 @@ public final class Router {
         () -> {
           if (finish(assignment)) {
             notBegun(assignment);
-            counters.returned++;
-            flow(assignment.task).returned(assignment.task);
+            counters.add(Count.RETURNED);
+            putBack(assignment.task);
           }
         });
   }
@@ -205,31 +293,35 @@ public final class Router {
   private void notBegun(Assignment assignment) {
     ledger.of(assignment.worker).returned();
     if (assignment.task.group != null) {
-      assignment.task.group.used.remove(assignment.worker);
+      assignment.task.group.notBegun(assignment);
     }
   }
 
+  private void putBack(Task task) {
+    if (task.query != null) {
+      queries.returned(task);
+    } else if (!task.dead()) {
+      backlog.addFirst(task);
+    }
+  }
+
+  /** Called by a timer, under the lock. */
   private void late(Assignment assignment) {
-    locked(
-        () -> {
-          if (assignment.done) {
-            return;
-          }
-          counters.late++;
-          assignment.late = true;
-          ledger.of(assignment.worker).late(clock.nanos());
-          extra.open(ledger.someInTrouble(clock.nanos()));
-          flow(assignment.task).late(assignment);
-        });
+    if (assignment.done) {
+      return;
+    }
+    counters.add(Count.LATE);
+    assignment.late = true;
+    ledger.of(assignment.worker).late(schedule.now());
+    extra.open(ledger.someInTrouble(schedule.now()));
+    flow(assignment.task).late(assignment);
   }
 
   private Flow flow(Task task) {
     return switch (task.kind) {
       case RAW, HEDGE -> queries;
       case PARITY, ENCODE, CODED, DECODE -> groups;
-      case SCREEN -> screens;
-      case COMPARE -> comparisons;
-      case PROBE -> probing;
+      case SCREEN, COMPARE, PROBE -> task.flow();
     };
   }
 
@@ -263,125 +355,102 @@ public final class Router {
   public void guard(Set<String> workers, boolean registered) {
     locked(
         () -> {
-          long now = clock.nanos();
           holders.keep(workers);
-          extra.open(ledger.someInTrouble(now));
-          watchdog.observe(workers, registered, now);
+          extra.open(ledger.someInTrouble(schedule.now()));
+          watchdog.observe(workers, registered, schedule.now());
           for (Assignment assignment : new ArrayList<>(out)) {
             if (watchdog.forgotten(assignment) && finish(assignment)) {
-              counters.unreturned++;
+              counters.add(Count.UNRETURNED);
               settlement.note(
                   true, "worker " + assignment.worker + " left with a " + assignment.described());
-              flow(assignment.task).returned(assignment.task);
+              putBack(assignment.task);
             }
           }
           new ArrayList<>(live).forEach(watchdog::check);
           backlog.sweep();
-          probing.probe(workers, now);
+          probation.guard(workers);
         });
   }
 
   /** True once the model is unregistered and nobody waits any more. */
   public boolean finished() {
-    return callLocked(() -> watchdog.closed() && live.isEmpty() && out.isEmpty());
+    return asked(() -> watchdog.closed() && live.isEmpty() && out.isEmpty());
   }
 
   // ------------------------------------------------------------- quarantine
 
   /** Sets the known query for probes; before any worker is handed one. */
-  public void probeWith(Probe known) {
-    locked(
-        () -> {
-          probe = known;
-          payloads.probe(known);
-        });
+  public void probeWith(KnownQuery known) {
+    locked(() -> probation.probeWith(known));
   }
 
   /** Sets what restarts a worker by id. */
   public void onRestart(Consumer<String> restart) {
-    locked(() -> quarantine.onRestart(restart));
+    locked(() -> probation.onRestart(restart));
   }
 
   /** Keeps a worker from clients by hand. */
   public ByHand quarantine(String worker) {
-    return callLocked(
-        () -> {
-          if (!ledger.has(worker)) {
-            return ByHand.UNKNOWN;
-          }
-          return quarantine.byHand(worker) ? ByHand.DONE : ByHand.REFUSED;
-        });
+    return changed(() -> probation.quarantine(worker));
   }
 
   /** Gives a worker client work again by hand. */
   public ByHand readmit(String worker) {
-    return callLocked(
-        () -> {
-          if (!ledger.has(worker)) {
-            return ByHand.UNKNOWN;
-          }
-          quarantine.leave(worker, "an operator asked for it");
-          return ByHand.DONE;
-        });
-  }
-
-  boolean probes() {
-    return probe != null && plan.probeEveryNanos > 0;
+    return changed(() -> probation.readmit(worker));
   }
 
   // ----------------------------------------------------------------- report
 
   /** Clients that wait for a worker. */
   public int waiting() {
-    return callLocked(backlog::waiting);
+    return asked(backlog::waiting);
   }
 
   /** How many more clients may wait. */
   public int capacity() {
-    return callLocked(admission::capacity);
+    return asked(admission::capacity);
   }
 
   /** The state as plain maps and numbers, for GET /coded. */
   public Map<String, Object> report() {
-    return callLocked(state::asMap);
+    return asked(state::asMap);
   }
 
   /** The state as metrics of this model version. */
   public List<Metric> metrics() {
-    return callLocked(state::asMetrics);
+    return asked(state::asMetrics);
   }
 
   /** How many workers it takes to answer as the archive promises. */
   public int neededWorkers() {
-    if (plan.mode == Plan.Mode.CODED) {
-      return plan.quorum;
+    if (plan.mode() == Plan.Mode.CODED) {
+      return plan.quorum();
     }
-    return plan.verify == Plan.Verify.NONE || !plan.verifyWait ? 1 : plan.agree;
+    boolean agreed = plan.check() != Plan.Check.NONE && plan.policy().verifyWait();
+    return agreed ? plan.agree() : 1;
   }
 
-  // ------------------------------------------------- for the package's flows
+  // ------------------------------------------------------------------- lock
 
-  void enqueue(Task task) {
-    backlog.add(task);
-  }
-
-  void enqueueFirst(Task task) {
-    backlog.addFirst(task);
-  }
-
-  Timers.Timer after(long delayNanos, Runnable action) {
-    return timers.after(delayNanos, () -> locked(action));
+  private <T> T asked(Supplier<T> question) {
+    lock.lock();
+    try {
+      return question.get();
+    } finally {
+      lock.unlock();
+    }
   }
 
   private void locked(Runnable change) {
-    callLocked(
+    changed(
         () -> {
           change.run();
           return null;
         });
   }
 
-  private <T> T callLocked(Supplier<T> change) {
+  /** Makes a change; gives waiting workers what they may have now; then answers clients. */
+  private <T> T changed(Supplier<T> change) {
     List<Runnable> due;
     T result;
     lock.lock();

@@ -6,31 +6,36 @@ import org.slf4j.Logger;
 import org.slf4j.LoggerFactory;
 
 /** Answers each client once. Replies are queued and sent after the router's lock is released. */
-final class Settlement {
+public final class Settlement {
   private static final Logger LOGGER = LoggerFactory.getLogger(Settlement.class);
 
   private final String name;
-  private final Clock clock;
+  private final Schedule schedule;
   private final Counters counters;
   private final Set<Query> live;
   private final ArrayDeque<Runnable> replies;
 
   Settlement(
-      String name, Clock clock, Counters counters, Set<Query> live, ArrayDeque<Runnable> replies) {
+      String name,
+      Schedule schedule,
+      Counters counters,
+      Set<Query> live,
+      ArrayDeque<Runnable> replies) {
     this.name = name;
-    this.clock = clock;
+    this.schedule = schedule;
     this.counters = counters;
     this.live = live;
     this.replies = replies;
   }
 
   /** Answers a query unless it has been answered; true if this was the answer. */
-  boolean answer(Query query, Answer answer, Outcome outcome) {
+  public boolean answer(Query query, Answer answer, Outcome outcome) {
+    Client client = query.client();
     if (!settle(query)) {
       return false;
     }
-    counters.settled(outcome, clock.nanos() - query.admittedNanos);
-    reply(query, () -> query.client.answer(answer, outcome));
+    counters.settled(outcome, schedule.now() - query.admittedNanos);
+    reply(query, () -> client.answer(answer, outcome));
     return true;
   }
 
@@ -38,23 +43,24 @@ final class Settlement {
    * Answers a query with an error unless it has been answered. A reconstruction that was held back
    * for an exact answer is better than an error that is not the client's own fault.
    */
-  void error(Query query, int status, String message) {
+  public void error(Query query, int status, String message) {
+    Client client = query.client();
     if (status >= 500 && query.spare != null) {
       answer(query, query.spare, Outcome.RECONSTRUCTED);
     } else if (settle(query)) {
       query.abandoned = true;
-      note(status >= 500, "request " + query.requestId() + " answered " + status + ": " + message);
-      refuse(query, status, message);
+      note(status >= 500, "request " + query.requestId + " answered " + status + ": " + message);
+      refuse(query, client, status, message);
     }
   }
 
   /** Runs an action once the router's lock is released. */
-  void later(Runnable action) {
+  public void later(Runnable action) {
     replies.add(action);
   }
 
   /** Writes a line about a request to the log once the router's lock is released. */
-  void note(boolean bad, String text) {
+  public void note(boolean bad, String text) {
     // What a client or a handler said must not look like a line of its own.
     String line = text.replaceAll("\\p{Cntrl}", " ");
     replies.add(
@@ -69,8 +75,12 @@ final class Settlement {
 
   /** An error for a query that was never admitted; counted, but too many to log under load. */
   void refuse(Query query, int status, String message) {
-    counters.settled(Outcome.FAILED, clock.nanos() - query.admittedNanos);
-    reply(query, () -> query.client.error(status, message));
+    refuse(query, query.client(), status, message);
+  }
+
+  private void refuse(Query query, Client client, int status, String message) {
+    counters.settled(Outcome.FAILED, schedule.now() - query.admittedNanos);
+    reply(query, () -> client.error(status, message));
   }
 
   /** Forgets a query whose client has hung up. */
@@ -85,8 +95,8 @@ final class Settlement {
     query.settled = true;
     live.remove(query);
     Group group = query.group;
-    if (group != null && (group.screen == null || !group.screen.open()) && group.settled()) {
-      query.group.release();
+    if (group != null && !group.verification.open() && group.settled()) {
+      group.release();
     }
     return true;
   }
@@ -98,7 +108,7 @@ final class Settlement {
             send.run();
           } catch (RuntimeException e) {
             // The client's connection broke under the reply; the worker thread must not.
-            LOGGER.warn("{}: request {} could not be answered", name, query.requestId(), e);
+            LOGGER.warn("{}: request {} could not be answered", name, query.requestId, e);
           }
         });
   }

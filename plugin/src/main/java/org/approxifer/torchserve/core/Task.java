@@ -1,9 +1,13 @@
 package org.approxifer.torchserve.core;
 
+import java.util.List;
+import java.util.Locale;
+import org.pytorch.serve.util.messages.RequestInput;
+
 /** A unit of work for one worker, waiting in the {@link Backlog}. */
-final class Task {
+public abstract class Task {
   /** What the worker is asked to do; the names travel in the job header. */
-  enum Kind {
+  public enum Kind {
     RAW("raw"),
     HEDGE("raw"),
     PARITY("parity"),
@@ -28,94 +32,209 @@ final class Task {
     boolean ofOneQuery() {
       return this == RAW || this == HEDGE;
     }
+
+    /** The kind in logs, metrics and GET /coded. */
+    @Override
+    public String toString() {
+      return name().toLowerCase(Locale.ROOT);
+    }
   }
 
-  final Kind kind;
+  /** What comes first when a worker asks. */
+  public enum Lane {
+    /** A client is waiting past lateness, or for no more than this. */
+    URGENT,
+    MAIN,
+    /** What may never delay the others. */
+    EXTRA
+  }
+
+  public final Kind kind;
+  final Lane lane;
 
   /** The query of a RAW or HEDGE task, else null. */
   final Query query;
 
-  /** The group of a PARITY, ENCODE, CODED, DECODE or SCREEN task; a raw task's is its query's. */
-  final Group group;
+  /** The group that the task is for; a raw task's is its query's; or null. */
+  public final Group group;
 
   /** Coded query index of a PARITY or CODED task, else -1. */
-  final int coded;
+  public final int coded;
 
-  /** A worker that should not get this task before {@link #avoidUntil}; or null. */
-  String avoid;
-
-  /** Monotonic time in ns; afterwards any worker is better than none. */
-  long avoidUntil;
-
-  /** The two predictions of a COMPARE task, else null. */
-  Comparison comparison;
-
-  /** The only worker that may have it, a PROBE's; or null. */
-  String only;
-
-  /** That worker's account. */
-  Ledger.Entry probed;
+  /** The only worker that may have it, or null. */
+  final String only;
 
   /** How often a worker died on it. */
   int deaths;
 
-  private Task(Kind kind, Query query, Group group, int coded) {
+  /** A worker that should not get this task before {@link #avoidUntil}; or null. */
+  private String avoid;
+
+  private long avoidUntil;
+
+  private Task(Kind kind, Lane lane, Query query, Group group, int coded, String only) {
     this.kind = kind;
+    this.lane = lane;
     this.query = query;
     this.group = group;
     this.coded = coded;
+    this.only = only;
   }
 
-  static Task raw(Query query) {
-    return new Task(Kind.RAW, query, query.group, -1);
+  /**
+   * A task of a verifier's own.
+   *
+   * @param group that it is for, or null
+   * @param only the one worker that may have it, or null
+   */
+  protected Task(Kind kind, Lane lane, Group group, String only) {
+    this(kind, lane, null, group, -1, only);
   }
 
-  static Task hedge(Query query) {
-    return new Task(Kind.HEDGE, query, query.group, -1);
+  /** A query for one worker to compute. */
+  public static Task raw(Query query) {
+    return new OfQuery(Kind.RAW, query);
   }
 
-  static Task ofGroup(Kind kind, Group group, int coded) {
-    return new Task(kind, null, group, coded);
+  /** A query for one more worker to compute. */
+  public static Task hedge(Query query) {
+    return new OfQuery(Kind.HEDGE, query);
   }
 
-  static Task compare(Comparison comparison) {
-    Task task = new Task(Kind.COMPARE, null, null, -1);
-    task.comparison = comparison;
-    return task;
+  /**
+   * A parity of a group.
+   *
+   * @param lane EXTRA, or MAIN where clients wait for it
+   */
+  public static Task parity(Group group, int index, Lane lane) {
+    return new OfGroup(Kind.PARITY, lane, group, index);
   }
 
-  static Task probe(String worker, Ledger.Entry entry) {
-    Task task = new Task(Kind.PROBE, null, null, -1);
-    task.only = worker;
-    task.probed = entry;
-    return task;
+  static Task encode(Group group) {
+    return new OfGroup(Kind.ENCODE, Lane.MAIN, group, -1);
+  }
+
+  static Task coded(Group group, int index) {
+    return new OfGroup(Kind.CODED, Lane.MAIN, group, index);
+  }
+
+  static Task decode(Group group) {
+    return new OfGroup(Kind.DECODE, Lane.URGENT, group, -1);
+  }
+
+  /** What deals with the answer; null for tasks of the router itself. */
+  protected Flow flow() {
+    return null;
+  }
+
+  /** True if nobody waits for the result any more. */
+  protected abstract boolean dead();
+
+  /** True if this worker may have it at this time, in monotonic ns. */
+  protected boolean may(String worker, long now) {
+    return true;
+  }
+
+  /** True if a batch may hold nothing but this task. */
+  protected boolean alone() {
+    return true;
+  }
+
+  /** What the worker is sent; a new object for every hand-out. */
+  protected abstract RequestInput payload(Payloads payloads);
+
+  /** The same work, to be done once more. */
+  protected Task copy() {
+    throw new UnsupportedOperationException(kind + " jobs are not sent again");
   }
 
   /** The same work once more, for another worker than the one that did not do it. */
   Task again(String notHere, long until) {
-    Task task = new Task(kind == Kind.RAW ? Kind.HEDGE : kind, query, group, coded);
+    Task task = copy();
     task.deaths = deaths;
     task.avoid = notHere;
     task.avoidUntil = until;
     return task;
   }
 
-  /** True if a batch may hold nothing but this task. */
-  boolean alone() {
-    return kind.ofOneQuery() ? query.alone : kind != Kind.CODED;
+  boolean avoids(String worker, long now) {
+    return worker.equals(avoid) && now - avoidUntil < 0;
   }
 
-  /** True if nobody waits for the result any more. */
-  boolean dead() {
-    return switch (kind) {
-      case RAW, HEDGE -> query.done();
-      case PARITY -> !group.wantsParity(coded);
-      case CODED -> group.settled() || group.broken || group.decoding;
-      case ENCODE -> group.settled();
-      case DECODE -> group.toDecode().isEmpty();
-      case SCREEN -> group.screen.stage != Screen.Stage.RUNNING || !group.screen.wanted();
-      case COMPARE -> comparison.done();
-      case PROBE -> probed.gone;
-    };
+  /** The requests it is for, as log lines name them. */
+  List<String> requestIds() {
+    return group == null ? List.of() : group.requestIds();
+  }
+
+  private static final class OfQuery extends Task {
+    OfQuery(Kind kind, Query query) {
+      super(kind, Lane.MAIN, query, query.group, -1, null);
+    }
+
+    @Override
+    protected boolean dead() {
+      return query.done();
+    }
+
+    @Override
+    protected boolean may(String worker, long now) {
+      return query.may(worker, now);
+    }
+
+    @Override
+    protected boolean alone() {
+      return query.alone;
+    }
+
+    @Override
+    protected RequestInput payload(Payloads payloads) {
+      return payloads.raw(query);
+    }
+
+    @Override
+    protected Task copy() {
+      return hedge(query);
+    }
+
+    @Override
+    List<String> requestIds() {
+      return List.of(query.requestId);
+    }
+  }
+
+  private static final class OfGroup extends Task {
+    OfGroup(Kind kind, Lane lane, Group group, int coded) {
+      super(kind, lane, null, group, coded, null);
+    }
+
+    @Override
+    protected boolean dead() {
+      return switch (kind) {
+        case PARITY -> !group.verification.wantsParity(group, coded);
+        case CODED -> group.settled() || group.broken || group.decoding;
+        case DECODE -> group.toDecode().isEmpty();
+        default -> group.settled();
+      };
+    }
+
+    @Override
+    protected boolean may(String worker, long now) {
+      return coded < 0 || group.may(kind, worker);
+    }
+
+    @Override
+    protected boolean alone() {
+      return kind != Kind.CODED;
+    }
+
+    @Override
+    protected RequestInput payload(Payloads payloads) {
+      return payloads.of(this);
+    }
+
+    @Override
+    protected Task copy() {
+      return new OfGroup(kind, lane, group, coded);
+    }
   }
 }

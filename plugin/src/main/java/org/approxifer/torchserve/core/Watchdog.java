@@ -11,20 +11,22 @@ final class Watchdog {
   private static final long NO_WORKER_NANOS = 200_000_000L;
 
   private final String name;
-  private final Router router;
+  private final Clock clock;
+  private final Counters counters;
   private final Settlement settlement;
   private Set<String> workers = Set.of();
   private long now;
   private boolean closed;
   private long closedNanos;
 
-  Watchdog(String name, Router router, Settlement settlement) {
+  Watchdog(String name, Clock clock, Counters counters, Settlement settlement) {
     this.name = name;
-    this.router = router;
+    this.clock = clock;
+    this.counters = counters;
     this.settlement = settlement;
   }
 
-  /** Notes what is there at this moment; what follows is judged by it. */
+  /** Notes what is there at this moment; what follows looks at it. */
   void observe(Set<String> workers, boolean registered, long now) {
     this.workers = workers;
     this.now = now;
@@ -47,10 +49,10 @@ final class Watchdog {
   /** Ends the wait of a client that has left, or whom nothing will reach in time. */
   void check(Query query) {
     long age = now - query.admittedNanos;
-    if (query.client.gone()) {
-      router.counters.gone++;
+    if (query.client().gone()) {
+      counters.add(Counters.Count.CLIENT_GONE);
       settlement.drop(query);
-    } else if (query.client.expiresAtMillis() <= router.clock.millis()) {
+    } else if (query.client().expiresAtMillis() <= clock.millis()) {
       settlement.error(query, 504, "no answer within the model's client timeout");
     } else if (closed && now - closedNanos > NO_CALLBACK_NANOS) {
       settlement.error(query, 503, name + " was unregistered");
@@ -62,14 +64,14 @@ final class Watchdog {
   }
 
   private void overdue(Query query) {
-    long deadlineMs = (query.deadlineNanos - query.admittedNanos) / 1_000_000;
+    long ms = (query.deadlineNanos - query.admittedNanos) / 1_000_000;
     settlement.error(
         query,
         503,
-        (query.check != null && !query.check.votes.isEmpty()
+        (query.verification.begun()
                 ? "no answer that could be checked within the deadline of "
                 : "no answer within the deadline of ")
-            + deadlineMs
+            + ms
             + " ms (handler.approxifer.policy.deadline_ms, or the request's own)");
   }
 }

@@ -10,9 +10,9 @@ import java.util.UUID;
 import java.util.concurrent.LinkedBlockingDeque;
 import java.util.stream.IntStream;
 import org.approxifer.torchserve.core.Clock;
+import org.approxifer.torchserve.core.KnownQuery;
 import org.approxifer.torchserve.core.Placement;
 import org.approxifer.torchserve.core.Plan;
-import org.approxifer.torchserve.core.Probe;
 import org.approxifer.torchserve.core.Router;
 import org.approxifer.torchserve.core.Signer;
 import org.approxifer.torchserve.core.Timers;
@@ -71,9 +71,9 @@ final class Attachment {
     Router router =
         new Router(name + " version " + version, plan, limit, signer, Clock.SYSTEM, timers);
     router.onRestart(worker -> Restart.worker(model, worker));
-    Probe probe = ProbeFile.read(model.getModelDir().toPath());
-    if (probe != null) {
-      router.probeWith(probe);
+    KnownQuery known = ProbeFile.read(model.getModelDir().toPath());
+    if (known != null) {
+      router.probeWith(known);
     }
     CodedQueue queue = new CodedQueue(name, version, router, Internals.lock(model));
     // With a short delay TorchServe would end a batch early; our later polls never wait anyway.

@@ -71,7 +71,7 @@ final class HandedJob extends Job {
     try {
       callback.run();
     } catch (RuntimeException e) {
-      LOGGER.error("worker {}: {}", assignment.worker(), assignment.described(), e);
+      LOGGER.error("worker {}: {}", assignment.worker, assignment.described(), e);
     }
   }
 }

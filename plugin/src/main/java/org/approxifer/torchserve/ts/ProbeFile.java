@@ -11,7 +11,7 @@ import java.util.ArrayList;
 import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
-import org.approxifer.torchserve.core.Probe;
+import org.approxifer.torchserve.core.KnownQuery;
 import org.pytorch.serve.util.messages.InputParameter;
 
 /** Reads the known query of an archive, {@code probe.json} and the files it names. */
@@ -21,7 +21,7 @@ final class ProbeFile {
   private ProbeFile() {}
 
   /** Returns the probe of an unpacked archive, or null if it has none. */
-  static Probe read(Path folder) throws IOException {
+  static KnownQuery read(Path folder) throws IOException {
     Path file = folder.resolve(NAME);
     if (!Files.isRegularFile(file)) {
       return null;
@@ -42,7 +42,7 @@ final class ProbeFile {
                 parameter.get("content_type").getAsString()));
       }
       Path prediction = inside(folder, json.get("prediction").getAsString());
-      return new Probe(headers, parameters, Files.readAllBytes(prediction));
+      return new KnownQuery(headers, parameters, Files.readAllBytes(prediction));
     } catch (IllegalStateException | NullPointerException e) {
       throw new JsonParseException(NAME + " is not what was expected: " + e.getMessage(), e);
     }

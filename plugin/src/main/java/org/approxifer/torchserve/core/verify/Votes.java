@@ -1,9 +1,11 @@
-package org.approxifer.torchserve.core;
+package org.approxifer.torchserve.core.verify;
 
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
-import org.approxifer.torchserve.core.Comparison.Verdict;
+import org.approxifer.torchserve.core.Computation;
+import org.approxifer.torchserve.core.Query;
+import org.approxifer.torchserve.core.verify.CompareTask.Verdict;
 
 /**
  * The answers of different workers to one query, until enough of them are the same.
@@ -11,18 +13,11 @@ import org.approxifer.torchserve.core.Comparison.Verdict;
  * <p>Answers that are the same form a cluster. One that came is compared with the first answer of
  * each cluster, one after another, unless its bytes are those of an answer that is in one.
  */
-final class Check {
-  /** One worker's answer. */
-  record Vote(String worker, Answer answer, byte[] prediction, Outcome outcome) {
-    boolean sameBytes(Vote other) {
-      return Arrays.equals(prediction, other.prediction);
-    }
-  }
-
+final class Votes implements Query.Verification {
   /** So many votes that are the same settle the query. */
   final int agree;
 
-  final List<Vote> votes = new ArrayList<>(2);
+  final List<Computation> all = new ArrayList<>(2);
 
   /** A comparison of two of them is on its way. */
   boolean comparing;
@@ -30,16 +25,16 @@ final class Check {
   /** Nobody waits for another vote. */
   boolean finished;
 
-  /** What the votes agreed on; votes that come later are judged by it. */
-  Vote winner;
+  /** What the votes agreed on; votes that come later are compared with it. */
+  Computation winner;
 
   /** It has been counted that the votes differ. */
   boolean disputed;
 
-  private final List<List<Vote>> clusters = new ArrayList<>(2);
+  private final List<List<Computation>> clusters = new ArrayList<>(2);
 
   /** Pairs of which a comparison said that they differ. */
-  private final List<Vote[]> different = new ArrayList<>(2);
+  private final List<Computation[]> different = new ArrayList<>(2);
 
   /** How many votes are in a cluster; the next one is being placed. */
   private int placed;
@@ -47,7 +42,7 @@ final class Check {
   /** With so many clusters the next one has been compared. */
   private int tried;
 
-  Check(int agree) {
+  Votes(int agree) {
     this.agree = agree;
   }
 
@@ -56,16 +51,16 @@ final class Check {
    *
    * @return the two votes to be compared next, or null if all are placed
    */
-  Vote[] next() {
-    while (placed < votes.size()) {
-      Vote vote = votes.get(placed);
-      List<Vote> same = clusterWithBytesOf(vote);
+  Computation[] next() {
+    while (placed < all.size()) {
+      Computation vote = all.get(placed);
+      List<Computation> same = clusterWithBytesOf(vote);
       if (same != null) {
         place(same);
       } else if (tried < clusters.size()) {
-        return new Vote[] {clusters.get(tried).get(0), vote};
+        return new Computation[] {clusters.get(tried).get(0), vote};
       } else {
-        List<Vote> another = new ArrayList<>(2);
+        List<Computation> another = new ArrayList<>(2);
         clusters.add(another);
         place(another);
       }
@@ -74,7 +69,7 @@ final class Check {
   }
 
   /** Notes what came of the comparison of what {@link #next} returned. */
-  void compared(Vote[] pair, Verdict verdict) {
+  void compared(Computation[] pair, Verdict verdict) {
     if (verdict == Verdict.AGREE) {
       place(clusters.get(tried));
     } else {
@@ -85,14 +80,14 @@ final class Check {
     }
   }
 
-  private void place(List<Vote> cluster) {
-    cluster.add(votes.get(placed++));
+  private void place(List<Computation> cluster) {
+    cluster.add(all.get(placed++));
     tried = 0;
   }
 
-  private List<Vote> clusterWithBytesOf(Vote vote) {
-    for (List<Vote> cluster : clusters) {
-      if (cluster.stream().anyMatch(vote::sameBytes)) {
+  private List<Computation> clusterWithBytesOf(Computation vote) {
+    for (List<Computation> cluster : clusters) {
+      if (cluster.stream().anyMatch(other -> sameBytes(vote, other))) {
         return cluster;
       }
     }
@@ -100,8 +95,8 @@ final class Check {
   }
 
   /** The votes that settle the query, or null while none do. */
-  List<Vote> winners() {
-    for (List<Vote> cluster : clusters) {
+  List<Computation> winners() {
+    for (List<Computation> cluster : clusters) {
       if (cluster.size() >= agree) {
         return cluster;
       }
@@ -115,17 +110,32 @@ final class Check {
   }
 
   /** True if a comparison found it unlike the winners; not if it failed, or was never made. */
-  boolean shownWrong(Vote vote, List<Vote> winners) {
-    for (Vote[] pair : different) {
-      if (pair[0].sameBytes(vote) && winners.contains(pair[1])
-          || pair[1].sameBytes(vote) && winners.contains(pair[0])) {
+  boolean shownWrong(Computation vote, List<Computation> winners) {
+    for (Computation[] pair : different) {
+      if (sameBytes(pair[0], vote) && winners.contains(pair[1])
+          || sameBytes(pair[1], vote) && winners.contains(pair[0])) {
         return true;
       }
     }
     return false;
   }
 
-  boolean votedBy(String worker) {
-    return votes.stream().anyMatch(vote -> vote.worker.equals(worker));
+  static boolean sameBytes(Computation one, Computation other) {
+    return Arrays.equals(one.compared(), other.compared());
+  }
+
+  @Override
+  public boolean open() {
+    return !finished;
+  }
+
+  @Override
+  public boolean begun() {
+    return !all.isEmpty();
+  }
+
+  @Override
+  public boolean answeredBy(String worker) {
+    return all.stream().anyMatch(vote -> vote.worker().equals(worker));
   }
 }

@@ -11,5 +11,5 @@ import org.pytorch.serve.util.messages.InputParameter;
  * @param parameters of the request, as TorchServe hands them to a handler
  * @param prediction what the model answers to it
  */
-public record Probe(
+public record KnownQuery(
     Map<String, String> headers, List<InputParameter> parameters, byte[] prediction) {}
