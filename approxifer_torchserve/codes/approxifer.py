@@ -7,7 +7,6 @@ The systematic variant is this project's; the paper has no such code.
 
 from __future__ import annotations
 
-import math
 from abc import abstractmethod
 from dataclasses import dataclass
 from fractions import Fraction
@@ -18,7 +17,8 @@ from torch import Tensor
 
 from approxifer_torchserve.codes.base import Code
 from approxifer_torchserve.codes.berrut import berrut_decoder, berrut_weights
-from approxifer_torchserve.codes.locators.base import LocatingCode, Locator
+from approxifer_torchserve.codes.locators.base import Locator
+from approxifer_torchserve.codes.locators.locating import LocatingCode
 from approxifer_torchserve.codes.locators.rational import RationalLocator
 from approxifer_torchserve.codes.locators.residual import ResidualLocator
 from approxifer_torchserve.codes.nodes import (
@@ -30,8 +30,6 @@ from approxifer_torchserve.codes.nodes import (
 )
 from approxifer_torchserve.codes.plan import Mode
 from approxifer_torchserve.codes.registry import Option, register_code
-
-DEFAULT_THRESHOLD = math.log(6.0)
 
 
 @dataclass(frozen=True)
@@ -112,7 +110,7 @@ class BerrutCode(LocatingCode):
 @lru_cache(maxsize=64)
 def _residual_locator(angles: tuple[Fraction, ...]) -> Locator:
     rows = tuple((node,) for node in positions(angles).tolist())
-    return ResidualLocator("spline", rows, (DEFAULT_THRESHOLD,))
+    return ResidualLocator("spline", rows)
 
 
 @lru_cache(maxsize=64)

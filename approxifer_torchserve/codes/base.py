@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor
 
 from approxifer_torchserve.codes.plan import Mode, Plan
-from approxifer_torchserve.codes.pytree import Flat, PyTree, check_mask, flatten
+from approxifer_torchserve.codes.pytree import Flat, PyTree, by_pattern, check_mask, flatten
 
 
 class NotRecoverableError(ValueError):
@@ -32,22 +33,43 @@ class NotRecoverableError(ValueError):
         self.queries = tuple(sorted(queries))
 
 
-def check_count(argument: str, value: int, least: int) -> None:
-    """Check an integer argument of a code.
+def check_count(argument: str, value: int, minimum: int) -> None:
+    """Checks an integer argument.
 
     Args:
         argument: Its name, for errors.
         value: What came.
-        least: The smallest value that is allowed.
+        minimum: The smallest value that is allowed.
 
     Raises:
         TypeError: Not an integer (a bool is none).
-        ValueError: Below ``least``.
+        ValueError: Below ``minimum``.
     """
     if isinstance(value, bool) or not isinstance(value, int):
         raise TypeError(f"{argument} must be an integer, got {value!r}")
-    if value < least:
-        raise ValueError(f"{argument} must be at least {least}, got {value}")
+    if value < minimum:
+        raise ValueError(f"{argument} must be at least {minimum}, got {value}")
+
+
+def check_number(argument: str, value: float, minimum: float, below: float = math.inf) -> None:
+    """Checks a real argument.
+
+    Args:
+        argument: Its name, for errors.
+        value: What came.
+        minimum: The smallest value that is allowed.
+        below: All that is allowed is smaller.
+
+    Raises:
+        TypeError: Not a number (a bool is none).
+        ValueError: Out of range, infinite or NaN.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"{argument} must be a number, got {value!r}")
+    if not minimum <= value < below:
+        limit = f" and below {below}" if math.isfinite(below) else ""
+        finite = "" if limit else "finite and "
+        raise ValueError(f"{argument} must be {finite}at least {minimum}{limit}, got {value}")
 
 
 @dataclass(frozen=True)
@@ -166,22 +188,21 @@ class Code(ABC):
             ValueError: A shape does not fit.
         """
         flat, mask = self._check(predictions, available, batch_dims)
-        patterns = self._patterns(mask)
-        for pattern, rows in patterns.items():
-            self._require(pattern, rows[0] if batch_dims else None)
+        patterns = by_pattern(mask)
+        for came, rows in patterns:
+            self._require(came, rows[0] if batch_dims else None)
         if len(patterns) == 1:
-            (pattern,) = patterns
-            return flat.map(lambda leaf: self._decode(leaf, pattern))
+            return flat.map(lambda leaf: self._decode(leaf, tuple(patterns[0][0])))
 
-        def by_pattern(leaf: Tensor) -> Tensor:
+        def decode(leaf: Tensor) -> Tensor:
             result = leaf.new_empty(leaf.shape[0], self.queries, leaf.shape[2])
-            for pattern, rows in patterns.items():
+            for came, rows in patterns:
                 chosen = torch.tensor(rows, device=leaf.device)
-                part = self._decode(leaf.index_select(0, chosen), pattern)
+                part = self._decode(leaf.index_select(0, chosen), tuple(came))
                 result = result.index_copy(0, chosen, part)
             return result
 
-        return flat.map(by_pattern)
+        return flat.map(decode)
 
     def locate(self, predictions: PyTree, available: Tensor, *, batch_dims: int = 0) -> Tensor:
         """Tell which of the answers that came are wrong.
@@ -251,18 +272,10 @@ class Code(ABC):
         batch = flat.leaves[0].shape[0]
         return flat, mask.expand(*flat.batch_shape, -1).reshape(batch, self.num_workers)
 
-    def _patterns(self, mask: Tensor) -> dict[tuple[int, ...], list[int]]:
-        """Group the rows of a mask ``[batch, N+1]`` by which answers came."""
-        patterns: dict[tuple[int, ...], list[int]] = {}
-        for row, flags in enumerate(mask.tolist()):
-            pattern = tuple(i for i, came in enumerate(flags) if came)
-            patterns.setdefault(pattern, []).append(row)
-        return patterns
-
-    def _require(self, pattern: tuple[int, ...], group: int | None) -> None:
-        """Raise ``NotRecoverableError`` unless ``pattern`` recovers every query."""
+    def _require(self, came: list[int], group: int | None) -> None:
+        """Raises ``NotRecoverableError`` unless the answers that came recover every query."""
         mask = torch.zeros(self.num_workers, dtype=torch.bool, device="cpu")
-        mask[list(pattern)] = True
+        mask[came] = True
         lost = [j for j, fine in enumerate(self._recoverable(mask).tolist()) if not fine]
         if lost:
             where = "" if group is None else f" of group {group} in the batch"
@@ -270,7 +283,7 @@ class Code(ABC):
             enough = plan.note if plan.quorum is None else f"any {plan.quorum} answers are enough"
             raise NotRecoverableError(
                 f"queries {lost}{where} cannot be recovered by code {self.name!r} from the answers "
-                f"{list(pattern)} of {self.num_workers} ({enough}): wait for more, send these "
+                f"{came} of {self.num_workers} ({enough}): wait for more, send these "
                 f"queries again, or raise stragglers",
                 lost,
             )

@@ -131,7 +131,7 @@ class LinearCode(Code):
             raise ValueError(
                 f"available must have shape {(self.num_workers,)}, got {tuple(mask.shape)}"
             )
-        self._require(tuple(mask.nonzero().flatten().tolist()), None)
+        self._require(mask.nonzero().flatten().tolist(), None)
         with torch.inference_mode(False), torch.no_grad():
             return self._decoding_matrix(mask)
 

@@ -8,7 +8,6 @@ queries, as in ApproxIFER, resemble none of them. For a model that is linear, de
 from __future__ import annotations
 
 import itertools
-import math
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import ClassVar
@@ -16,17 +15,18 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from approxifer_torchserve.codes.locators.base import LocatingCode, Locator, by_pattern
+from approxifer_torchserve.codes.locators.base import Locator
+from approxifer_torchserve.codes.locators.locating import MixingCode
 from approxifer_torchserve.codes.locators.residual import ResidualLocator
 from approxifer_torchserve.codes.plan import Mode, Plan
+from approxifer_torchserve.codes.pytree import by_pattern
 from approxifer_torchserve.codes.registry import Option, register_code
 
 SHARE = 0.6
 """A compromise: 0.5 looks at both queries alike, 0.7 mostly at the first. On CIFAR-10 with K=8, E=1
-the liar is named most often at 0.6; at 0.7 plausible lies are convicted a little more often."""
+the liar is named most often at 0.6; at 0.7 plausible lies are suspected a little more often."""
 FLOOR = 0.05
 """Lost queries whose equations are weaker than this count as not recoverable."""
-DEFAULT_THRESHOLD = math.log(6.0)
 
 
 @register_code(
@@ -39,7 +39,7 @@ DEFAULT_THRESHOLD = math.log(6.0)
     ),
 )
 @dataclass(frozen=True)
-class Pairs(LocatingCode):
+class Pairs(MixingCode):
     """Coded queries 0..K-1 are the queries; each further one mixes two of them.
 
     The K+2E+S mixtures are the edges of a nearly regular graph on the queries: a ring first, then
@@ -68,10 +68,6 @@ class Pairs(LocatingCode):
                 f"queries must be at least 2 to be mixed, got {self.queries}: "
                 f"use name='replication' for one query"
             )
-        if isinstance(self.share, bool) or not isinstance(self.share, int | float):
-            raise TypeError(f"share must be a number, got {self.share!r}")
-        if not 0.5 <= self.share < 1:
-            raise ValueError(f"share must be at least 0.5 and below 1, got {self.share}")
 
     @property
     def num_workers(self) -> int:
@@ -154,7 +150,7 @@ class Pairs(LocatingCode):
 @lru_cache(maxsize=64)
 def _default_locator(code: Pairs) -> Locator:
     rows = tuple(tuple(row) for row in code.encoding_matrix().tolist())
-    return ResidualLocator("least_squares", rows, (DEFAULT_THRESHOLD,))
+    return ResidualLocator("least_squares", rows)
 
 
 @lru_cache(maxsize=64)

@@ -127,3 +127,19 @@ def check_mask(argument: str, mask: Tensor, members: int) -> Tensor:
             f"axis, got shape {tuple(mask.shape)}"
         )
     return mask.cpu()
+
+
+def by_pattern(available: Tensor) -> list[tuple[list[int], list[int]]]:
+    """Puts groups together in which the same answers came.
+
+    Args:
+        available: bool ``[batch, N+1]``.
+
+    Returns:
+        For each pattern the answers that came and the groups, both ascending.
+    """
+    found: dict[tuple[int, ...], list[int]] = {}
+    for row, flags in enumerate(available.tolist()):
+        came = tuple(worker for worker, flag in enumerate(flags) if flag)
+        found.setdefault(came, []).append(row)
+    return [(list(came), rows) for came, rows in found.items()]

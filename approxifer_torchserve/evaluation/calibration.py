@@ -123,7 +123,7 @@ def fit_and_try(
 
 def _judge(code: LocatingCode, answers: Tensor) -> Tensor:
     everything = torch.ones(code.num_workers, dtype=torch.bool)
-    judge = code.locate if code.byzantine else code.doubt
+    judge = code.locate if code.byzantine else code.screen
     return judge(answers, everything, batch_dims=answers.dim() - 2)
 
 

@@ -23,9 +23,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from approxifer_torchserve.artifacts.locator_file import load_locator, save_locator
-from approxifer_torchserve.codes import make_code
+from approxifer_torchserve.codes import LocatingCode, Locator, make_code
 from approxifer_torchserve.codes.approxifer import BerrutCode
-from approxifer_torchserve.codes.locators.base import LocatingCode, Locator
 from approxifer_torchserve.codes.locators.calibrate import LEVEL, clean_answers, fit_locator
 from approxifer_torchserve.codes.locators.residual import ResidualLocator
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from approxifer_torchserve.codes.locators.base import LocatingCode
+from approxifer_torchserve.codes import LocatingCode
 from approxifer_torchserve.corruption import corrupt
 
 FAULTS: dict[str, tuple[str, float | None]] = {

@@ -21,11 +21,11 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from approxifer_torchserve.codes.linear import LinearCode
-from approxifer_torchserve.codes.locators.base import LocatingCode, Locator, answer_matrix
+from approxifer_torchserve.codes.locators.base import Locator, answer_matrix
 from approxifer_torchserve.codes.locators.gaussian import GaussianLocator
+from approxifer_torchserve.codes.locators.locating import LocatingCode, MixingCode
 from approxifer_torchserve.codes.locators.network import NetworkLocator
 from approxifer_torchserve.codes.locators.training import Progress, train_network
-from approxifer_torchserve.codes.pairs import Pairs
 from approxifer_torchserve.codes.pytree import PyTree, flatten
 
 LEVEL = 0.005
@@ -164,10 +164,10 @@ def fit_locator(
             not of the kinds trained with.
     """
     if method == "auto":
-        method = "network" if isinstance(code, Pairs) else "gaussian"
+        method = "network" if isinstance(code, MixingCode) else "gaussian"
     locator: GaussianLocator | NetworkLocator
     if method == "network":
-        if not isinstance(code, Pairs):
+        if not isinstance(code, MixingCode):
             raise ValueError(f"method 'network' is for code 'pairs', got {code!r}: use 'gaussian'")
         locator = train_network(
             code, fit, steps=steps, width=width, seed=seed, unseen=unseen, progress=progress
@@ -233,7 +233,7 @@ def calibrate(
     """Fit a locator to a model on unlabelled queries.
 
     Args:
-        code: A code that locates; with ``byzantine=0`` the locator is for ``doubt``.
+        code: A code that locates; with ``byzantine=0`` the locator is for ``screen``.
         model: From coded queries ``[n, *q]`` to predictions, leaves ``[n, *p]``.
         queries: Leaves ``[n, *q]``; some hundreds at least, like those to be served.
         groups: Groups to run through the model, N+1 coded queries each; a quarter of them sets

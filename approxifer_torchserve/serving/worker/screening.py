@@ -1,6 +1,6 @@
 """Do the answers of a group fit together? The job ``screen`` (docs/protocol.md).
 
-    p0 p1 … ─▶ same kind of tensors? ─▶ code.locate (E > 0) or code.doubt (E = 0) ─▶ wrong, doubtful
+    p0 p1 … ─▶ same kind of tensors? ─▶ code.locate (E > 0), code.screen (E = 0) ─▶ wrong, doubtful
 
 A short group's padding repeats its members' answers, as it repeated their queries: fitted locators
 have seen such groups, but none with half of the answers missing. A lie then stands in several
@@ -74,7 +74,7 @@ def screen(
         )
     answers, available = stack_answers(code.num_workers, everywhere)
     with torch.no_grad():
-        found = (code.locate if code.byzantine else code.doubt)(answers, available)
+        found = (code.locate if code.byzantine else code.screen)(answers, available)
     wrong = {places[i] for i in found.nonzero().flatten().tolist()}
     members = {i for i in blobs if sources[i] is not None}
     certain = code.byzantine and size >= code.queries
