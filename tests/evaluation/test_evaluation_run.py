@@ -107,7 +107,7 @@ def test_models_that_are_none_are_refused(tmp_path: Path, weights: Path):
         load_model("nowhere.pt")
     with pytest.raises(ModelError, match="give --model module:Class --weights"):
         load_model(str(weights))
-    with pytest.raises(DataError, match="model: 'evaluation_models:Big' cannot be imported"):
+    with pytest.raises(ModelError, match="model: 'evaluation_models:Big' cannot be imported"):
         load_model("evaluation_models:Big")
     torch.save({"other": torch.ones(1)}, tmp_path / "other.pt")
     with pytest.raises(ModelError, match=r"does not fit Small: expected names like .*got \['other"):
