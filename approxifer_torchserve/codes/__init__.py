@@ -27,6 +27,7 @@ from approxifer_torchserve.codes.registry import (
     available_codes,
     make_code,
     register_code,
+    settled,
 )
 from approxifer_torchserve.codes.replication import Replication
 from approxifer_torchserve.codes.spline import Spline
@@ -54,4 +55,5 @@ __all__ = [
     "calibrate",
     "make_code",
     "register_code",
+    "settled",
 ]

@@ -8,10 +8,11 @@ The systematic variant is this project's; the paper has no such code.
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from torch import Tensor
 
@@ -172,6 +173,10 @@ class SystematicApproxIFER(BerrutCode):
         return query_angles(self.queries) + parities
 
 
+def _settle(options: Mapping[str, Any]) -> dict[str, Any]:
+    return {"systematic": "nodes" not in options, **options}
+
+
 @register_code(
     "approxifer",
     summary="Berrut interpolation over K+S workers, approximate; systematic: exact unless late.",
@@ -196,23 +201,24 @@ class SystematicApproxIFER(BerrutCode):
             "Finds wrong answers; rational: the paper's; default: spline residuals.",
         ),
     ),
+    settle=_settle,
 )
 def approxifer(
     *,
     queries: int,
     stragglers: int,
     byzantine: int = 0,
-    systematic: bool | None = None,
+    systematic: bool,
     nodes: NodeSet | None = None,
     locator: Locator | Literal["rational"] | None = None,
 ) -> Code:
-    """Make an ApproxIFER code, see ``make_code``.
+    """Makes an ApproxIFER code, see ``make_code``.
 
     Args:
         queries: K.
         stragglers: S.
         byzantine: E.
-        systematic: Whether coded queries 0..K-1 are the queries; None: unless ``nodes`` is given.
+        systematic: Whether coded queries 0..K-1 are the queries.
         nodes: Worker nodes of the classic code; None: ``authors``.
         locator: Finds wrong answers; ``rational``: the paper's; None: ``ResidualLocator``.
 
@@ -223,7 +229,7 @@ def approxifer(
         TypeError: An argument is of another type.
         ValueError: An argument is out of range, or ``nodes`` is given for a systematic code.
     """
-    if systematic is not None and not isinstance(systematic, bool):
+    if not isinstance(systematic, bool):
         raise TypeError(f"systematic must be true or false, got {systematic!r}")
     if systematic and nodes is not None:
         raise ValueError(
@@ -231,7 +237,7 @@ def approxifer(
             f"remove nodes or set systematic to false"
         )
     code: BerrutCode
-    if systematic or (systematic is None and nodes is None):
+    if systematic:
         code = SystematicApproxIFER(queries, stragglers, byzantine)
     else:
         code = ApproxIFER(queries, stragglers, byzantine, "authors" if nodes is None else nodes)
