@@ -48,16 +48,16 @@ class _Case:
         return self.answers[self.groups, self.workers]
 
     def integers(self, low: int, high: int) -> Tensor:
-        """Draw int64 ``[m]`` from low..high-1."""
+        """Draws int64 ``[m]`` from low..high-1."""
         return torch.randint(low, max(high, low + 1), (len(self.groups),), generator=self.generator)
 
     def normal(self, features: int) -> Tensor:
-        """Draw ``[m, features]`` from the standard normal distribution."""
+        """Draws ``[m, features]`` from the standard normal distribution."""
         drawn = torch.randn(len(self.groups), features, generator=self.generator)
         return drawn.to(self.answers.dtype)
 
     def in_one_element(self, change: Callable[[Tensor], Tensor]) -> Tensor:
-        """Change one random element of each answer; ``change`` maps ``[m]`` to ``[m]``."""
+        """Changes one random element of each answer; ``change`` maps ``[m]`` to ``[m]``."""
         wrong = self.truth.clone()
         rows = torch.arange(len(wrong))
         column = self.integers(0, wrong.shape[1])
@@ -90,7 +90,7 @@ def _misrouted(case: _Case) -> Tensor:
 
 
 def flip_exponent(values: Tensor, bit: int | Tensor) -> Tensor:
-    """Flip one bit of floating point exponents.
+    """Flips one bit of floating point exponents.
 
     Args:
         values: float32 or float64, any shape.
@@ -170,7 +170,7 @@ _KINDS: dict[str, _Kind] = {
 
 
 def corruption_kinds() -> dict[str, str]:
-    """List the kinds of wrong answers.
+    """Lists the kinds of wrong answers.
 
     Returns:
         Name to explanation.
@@ -193,7 +193,7 @@ def wrong_answers(
     size: float | Tensor | None = None,
     generator: torch.Generator | None = None,
 ) -> Tensor:
-    """Make wrong answers for chosen workers of chosen groups.
+    """Makes wrong answers for chosen workers of chosen groups.
 
     Args:
         answers: ``[groups, N+1, features]`` on the CPU, all true; two groups or more for ``stuck``.
@@ -223,7 +223,7 @@ def corrupt(
     size: float | None = None,
     generator: torch.Generator | None = None,
 ) -> pytree.PyTree:
-    """Replace the answers of liars by wrong ones.
+    """Replaces the answers of liars by wrong ones.
 
     Args:
         answers: Leaves ``[groups, N+1, *p]`` on the CPU; each leaf is corrupted by itself.
@@ -260,7 +260,7 @@ def corrupt_alone(
     size: float | None = None,
     generator: torch.Generator | None = None,
 ) -> Tensor:
-    """Replace one worker's answer by a wrong one, as the worker itself can do.
+    """Replaces one worker's answer by a wrong one, as the worker itself can do.
 
     Args:
         answer: Any shape, on the CPU.

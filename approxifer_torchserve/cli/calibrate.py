@@ -175,7 +175,7 @@ def run(
 
 
 def archived_code(path: Path) -> dict[str, Any]:
-    """Read the code's settings out of a coded archive; empty for anything else."""
+    """Reads the code's settings out of a coded archive; empty for anything else."""
     if not zipfile.is_zipfile(path):
         return {}
     with zipfile.ZipFile(path) as archive:
@@ -186,7 +186,7 @@ def archived_code(path: Path) -> dict[str, Any]:
 
 
 def show_report(report: dict[str, Any], coded: bool) -> None:
-    """Print what a locator does, and what to do with it, to a coded archive or to another."""
+    """Prints what a locator does, and what to do with it, to a coded archive or to another."""
     byzantine = report["code"]["byzantine"]
     told = "the liar is named" if byzantine else "something is noticed"
     table = Table("one worker's lie", told, title="held-out groups")

@@ -43,18 +43,9 @@ class BerrutCode(LocatingCode):
     """
 
     def __post_init__(self) -> None:
-        """Check the arguments.
-
-        Raises:
-            TypeError: One is of another type.
-            ValueError: One is out of range.
-        """
         super().__post_init__()
-        if self.stragglers == 0 and self.byzantine == 0:
-            raise ValueError(
-                "stragglers must be at least 1 when byzantine is 0, got 0: "
-                "use name='uncoded' to tolerate nothing"
-            )
+        if self.byzantine == 0:
+            self._require_stragglers()
 
     @property
     def num_workers(self) -> int:
@@ -74,19 +65,11 @@ class BerrutCode(LocatingCode):
         return _sources(self)
 
     def default_locator(self) -> Locator:
-        """Make the locator for a code that was not calibrated.
-
-        Returns:
-            A ``ResidualLocator`` with a spline over the workers' nodes.
-        """
+        """Returns a ``ResidualLocator`` with a spline over the workers' nodes."""
         return _residual_locator(self.worker_angles)
 
     def rational_locator(self) -> RationalLocator:
-        """Make the locator of the paper, which always names ``byzantine`` workers.
-
-        Returns:
-            The locator, for ``with_locator``.
-        """
+        """Returns the paper's locator, which always names ``byzantine`` workers."""
         nodes = tuple(positions(self.worker_angles).tolist())
         return RationalLocator(nodes, self.queries, self.byzantine)
 
@@ -139,12 +122,6 @@ class ApproxIFER(BerrutCode):
     mode: ClassVar[Mode] = "coded"
 
     def __post_init__(self) -> None:
-        """Check the arguments.
-
-        Raises:
-            TypeError: One is of another type.
-            ValueError: One is out of range.
-        """
         super().__post_init__()
         # Computed for its check of `nodes`, which should fail here and not at the first encode.
         _ = self.worker_angles

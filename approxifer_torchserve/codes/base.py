@@ -23,12 +23,6 @@ class NotRecoverableError(ValueError):
     """
 
     def __init__(self, message: str, queries: Iterable[int]) -> None:
-        """Keep the queries beside the message.
-
-        Args:
-            message: What is missing, for a reader.
-            queries: The queries that cannot be recovered.
-        """
         super().__init__(message)
         self.queries = tuple(sorted(queries))
 
@@ -84,6 +78,10 @@ class Code(ABC):
         queries: K, the number of queries coded together.
         stragglers: S, how many answers may be missing.
         byzantine: E, how many answers may be wrong.
+
+    Raises:
+        TypeError: An argument is of another type.
+        ValueError: One is out of range, for this code or beside the others.
     """
 
     queries: int
@@ -94,17 +92,18 @@ class Code(ABC):
     """The name by which ``make_code`` knows the code."""
     mode: ClassVar[Mode]
     """How the code's queries are sent, see ``Plan``."""
+    locates: ClassVar[bool] = False
+    """Whether the code finds wrong answers, so that ``byzantine`` may be above 0."""
 
     def __post_init__(self) -> None:
-        """Check the arguments.
-
-        Raises:
-            TypeError: One is not an integer.
-            ValueError: One is too small.
-        """
         check_count("queries", self.queries, 1)
         check_count("stragglers", self.stragglers, 0)
         check_count("byzantine", self.byzantine, 0)
+        if self.byzantine and not self.locates:
+            raise ValueError(
+                f"byzantine must be 0 for code {self.name!r}, got {self.byzantine}: set it to 0 or "
+                "use name='pairs' or name='replication'"
+            )
 
     @property
     @abstractmethod
@@ -137,7 +136,7 @@ class Code(ABC):
         return tuple(dict.fromkeys(name for name in self.models if name != "base"))
 
     def encode(self, queries: PyTree, *, batch_dims: int = 0) -> PyTree:
-        """Turn the queries of a group into its coded queries.
+        """Turns the queries of a group into its coded queries.
 
         Args:
             queries: Leaves ``[*batch, K, *q]``.
@@ -153,7 +152,7 @@ class Code(ABC):
         return flatten("queries", queries, self.queries, batch_dims).map(self._encode)
 
     def recoverable(self, available: Tensor) -> Tensor:
-        """Tell which queries' predictions the answers determine.
+        """Tells which queries' predictions the answers determine.
 
         Args:
             available: bool ``[..., N+1]``, the answers that came and are not known to be wrong.
@@ -169,7 +168,7 @@ class Code(ABC):
         return self._recoverable(mask).to(available.device)
 
     def decode(self, predictions: PyTree, available: Tensor, *, batch_dims: int = 0) -> PyTree:
-        """Turn the answers that came into the queries' predictions.
+        """Turns the answers that came into the queries' predictions.
 
         What stands at unavailable positions is never read, be it NaN.
 
@@ -205,7 +204,7 @@ class Code(ABC):
         return flat.map(decode)
 
     def locate(self, predictions: PyTree, available: Tensor, *, batch_dims: int = 0) -> Tensor:
-        """Tell which of the answers that came are wrong.
+        """Tells which of the answers that came are wrong.
 
         Args:
             predictions: Leaves ``[*batch, N+1, *p]``.
@@ -218,18 +217,14 @@ class Code(ABC):
 
         Raises:
             TypeError: A leaf or ``available`` is not a tensor of a fitting dtype.
-            ValueError: A shape does not fit, or the code has no locator.
+            ValueError: A shape does not fit.
         """
         flat, mask = self._check(predictions, available, batch_dims)
         wrong = self._locate(flat, mask) if self.byzantine else torch.zeros_like(mask)
         return wrong.reshape(*flat.batch_shape, self.num_workers).to(available.device)
 
     def plan(self) -> Plan:
-        """Describe the code to a scheduler.
-
-        Returns:
-            All that the frontend plugin needs to know.
-        """
+        """Returns all that a scheduler, such as the frontend plugin, needs to know."""
         return Plan(
             queries=self.queries,
             num_workers=self.num_workers,
@@ -240,27 +235,31 @@ class Code(ABC):
 
     @abstractmethod
     def _encode(self, queries: Tensor) -> Tensor:
-        """Encode one leaf, ``[batch, K, features]`` to ``[batch, N+1, features]``."""
+        """Encodes one leaf, ``[batch, K, features]`` to ``[batch, N+1, features]``."""
 
     @abstractmethod
     def _recoverable(self, available: Tensor) -> Tensor:
-        """Compute ``recoverable`` for a checked mask on the CPU."""
+        """Computes ``recoverable`` for a checked mask on the CPU."""
 
     @abstractmethod
     def _decode(self, predictions: Tensor, pattern: tuple[int, ...]) -> Tensor:
-        """Decode one leaf, ``[batch, N+1, features]``; ``pattern`` is recoverable."""
+        """Decodes one leaf, ``[batch, N+1, features]``; ``pattern`` is recoverable."""
 
     def _locate(self, predictions: Flat, available: Tensor) -> Tensor:
-        """Compute ``locate`` for ``byzantine > 0``; the mask is bool ``[batch, N+1]``."""
-        raise ValueError(
-            f"code {self.name!r} cannot locate wrong answers yet: use byzantine=0 or "
-            f"name='replication', got byzantine={self.byzantine}"
-        )
+        """Computes ``locate`` for ``byzantine > 0``; the mask is bool ``[batch, N+1]``."""
+        raise NotImplementedError
+
+    def _require_stragglers(self) -> None:
+        """Raises ``ValueError`` where no answer may be missing."""
+        if self.stragglers == 0:
+            raise ValueError(
+                "stragglers must be at least 1, got 0: use name='uncoded' to tolerate nothing"
+            )
 
     def _check(
         self, predictions: PyTree, available: Tensor, batch_dims: int
     ) -> tuple[Flat, Tensor]:
-        """Check predictions and mask; bring the mask to bool ``[batch, N+1]`` on the CPU."""
+        """Checks predictions and mask; brings the mask to bool ``[batch, N+1]`` on the CPU."""
         flat = flatten("predictions", predictions, self.num_workers, batch_dims)
         mask = check_mask("available", available, self.num_workers)
         if mask.dim() > 1 and tuple(mask.shape[:-1]) != flat.batch_shape:

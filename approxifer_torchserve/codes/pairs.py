@@ -45,9 +45,6 @@ class Pairs(MixingCode):
     The K+2E+S mixtures are the edges of a nearly regular graph on the queries: a ring first, then
     edges between those with the fewest, far apart. A query's own answer and one for each of its
     edges look at it. A lost query is solved for from the mixtures that hold it, by least squares.
-
-    Attributes:
-        share: Weight of a mixture's first query; the second has the rest.
     """
 
     share: float = SHARE
@@ -56,12 +53,6 @@ class Pairs(MixingCode):
     mode: ClassVar[Mode] = "systematic"
 
     def __post_init__(self) -> None:
-        """Check the arguments.
-
-        Raises:
-            TypeError: One is of another type.
-            ValueError: One is out of range.
-        """
         super().__post_init__()
         if self.queries < 2:
             raise ValueError(
@@ -85,11 +76,7 @@ class Pairs(MixingCode):
         return pair_edges(self.queries, self.num_workers - self.queries)
 
     def plan(self) -> Plan:
-        """Describe the code to a scheduler.
-
-        Returns:
-            A plan; its quorum is None where S+E losses can hit a query and all its mixtures.
-        """
+        """Returns a plan; its quorum is None where S+E losses can hit a query and its mixtures."""
         looks = 1 + min(sum(j in edge for edge in self.edges) for j in range(self.queries))
         certain = looks > self.stragglers + self.byzantine
         return Plan(
@@ -102,11 +89,7 @@ class Pairs(MixingCode):
         )
 
     def default_locator(self) -> Locator:
-        """Make the locator for a code that was not calibrated.
-
-        Returns:
-            A ``ResidualLocator`` over the encoding matrix.
-        """
+        """Returns a ``ResidualLocator`` over the encoding matrix."""
         return _default_locator(self.with_locator(None))
 
     def _encoding_matrix(self) -> Tensor:
@@ -129,7 +112,7 @@ class Pairs(MixingCode):
         return recoverable.reshape(*available.shape[:-1], self.queries)
 
     def _solve(self, available: Tensor) -> tuple[Tensor, Tensor]:
-        """Compute D, and bool ``[K]`` which queries it recovers."""
+        """Computes D, and bool ``[K]`` which queries it recovers."""
         encoder, k = self._encoding_matrix(), self.queries
         decoder = torch.zeros(k, self.num_workers, dtype=torch.float64, device="cpu")
         came = available[:k].nonzero().flatten()
@@ -155,7 +138,7 @@ def _default_locator(code: Pairs) -> Locator:
 
 @lru_cache(maxsize=64)
 def pair_edges(queries: int, count: int) -> tuple[tuple[int, int], ...]:
-    """Choose the pairs of queries to mix.
+    """Chooses the pairs of queries to mix.
 
     Args:
         queries: K, at least 2.
@@ -189,7 +172,7 @@ def pair_edges(queries: int, count: int) -> tuple[tuple[int, int], ...]:
 
 
 def _distances(queries: int, edges: list[tuple[int, int]]) -> list[list[int]]:
-    """Count the edges between each two queries (Floyd and Warshall); ``queries`` if apart."""
+    """Counts the edges between each two queries (Floyd and Warshall); ``queries`` if apart."""
     steps = [[0 if a == b else queries for b in range(queries)] for a in range(queries)]
     for a, b in edges:
         steps[a][b] = steps[b][a] = 1

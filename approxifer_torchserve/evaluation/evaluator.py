@@ -80,7 +80,7 @@ class Evaluator:
         self.groups = 0
 
     def prepare(self, predictions: PyTree, targets: PyTree) -> None:
-        """Make the metrics for the outputs of a model, unless that was done.
+        """Makes the metrics for the outputs of a model, unless that was done.
 
         Args:
             predictions: Leaves ``[B, *p]``, of as few queries as one.
@@ -117,7 +117,7 @@ class Evaluator:
         guess: PyTree | None = None,
         batch_size: int = 512,
     ) -> PyTree:
-        """Measure some groups.
+        """Measures some groups.
 
         Args:
             forward: The model.
@@ -162,7 +162,7 @@ class Evaluator:
         return base
 
     def compute(self) -> list[dict[str, Scores]]:
-        """Give, for each case, the scores of each head.
+        """Gives, for each case, the scores of each head.
 
         Synchronises between processes; every process must call it, after ``prepare``.
         """
@@ -172,7 +172,7 @@ class Evaluator:
         ]
 
     def compute_locators(self) -> list[dict[str, float] | None]:
-        """Give, for each case with wrong answers and a locator, its rates; else None."""
+        """Gives, for each case with wrong answers and a locator, its rates; else None."""
         rates: list[dict[str, float] | None] = []
         for case, (wrong, clean) in zip(self.cases, self.locators, strict=True):
             if case.byzantine == 0 or case.code.byzantine == 0:
@@ -184,14 +184,14 @@ class Evaluator:
         return rates
 
     def reset(self) -> None:
-        """Forget all groups."""
+        """Forgets all groups."""
         for metrics in (*self.metrics, *self.locators):
             for metric in metrics:
                 metric.reset()
         self.groups = 0
 
     def sums(self) -> dict[str, Tensor]:
-        """Return every metric's sums by name, to be written down and loaded again."""
+        """Returns every metric's sums by name, to be written down and loaded again."""
         return {
             f"{where}.{name}": getattr(metric, name).detach().cpu().clone()
             for where, metric in self._named()
@@ -199,7 +199,7 @@ class Evaluator:
         }
 
     def load_sums(self, sums: dict[str, Tensor], groups: int) -> None:
-        """Take up what ``sums`` returned; ``prepare`` must have been called.
+        """Takes up what ``sums`` returned; ``prepare`` must have been called.
 
         Raises:
             KeyError: Sums of other cases.
@@ -222,7 +222,7 @@ class Evaluator:
         return torch.device("cpu") if tensor.device.type == "mps" else tensor.device
 
     def _domain(self, predictions: Tensor) -> Tensor:
-        """Turn ``[G, N+1, C, *dense]`` logits into what is decoded."""
+        """Turns ``[G, N+1, C, *dense]`` logits into what is decoded."""
         if self.domain == "logits":
             return predictions
         if self.domain == "probabilities":
@@ -232,7 +232,7 @@ class Evaluator:
     def _damaged(
         self, index: int, heads: list[Tensor]
     ) -> Iterator[tuple[Tensor, list[Tensor] | None]]:
-        """Give for each pattern what may be decoded from: a mask, and answers if some are wrong."""
+        """Yields what each pattern leaves to decode: a mask, and answers where some are wrong."""
         case = self.cases[index]
         for number, pattern in enumerate(self.patterns[index]):
             if case.byzantine == 0:
@@ -254,7 +254,7 @@ class Evaluator:
     def _trusted(
         self, index: int, heads: list[Tensor], pattern: Tensor, wrong: Tensor | None
     ) -> Tensor:
-        """Leave out the answers that the code finds wrong, ``[N+1]`` to ``[G, N+1]``."""
+        """Leaves out the answers that the code finds wrong, ``[N+1]`` to ``[G, N+1]``."""
         case = self.cases[index]
         if case.byzantine == 0 or case.code.byzantine == 0:
             return pattern
@@ -288,7 +288,7 @@ class Evaluator:
 
 
 def _paired(predictions: PyTree, targets: PyTree) -> dict[str, tuple[Tensor, Tensor]]:
-    """Match outputs with targets: by structure, in order, or one target for all outputs."""
+    """Matches outputs with targets: by structure, in order, or one target for all outputs."""
     found, _ = pytree.tree_flatten_with_path(predictions)
     by_path = {
         pytree.keystr(path): leaf for path, leaf in pytree.tree_flatten_with_path(targets)[0]

@@ -16,7 +16,7 @@ MAX_PATTERNS = 128
 
 
 def loss_patterns(code: Code, lost: int, limit: int = MAX_PATTERNS, seed: int = 0) -> Tensor:
-    """Give every way to lose ``lost`` answers of a group, or a seeded sample where there are many.
+    """Gives every way to lose ``lost`` answers of a group, or a seeded sample where there are many.
 
     Args:
         code: The code.
@@ -39,7 +39,7 @@ def loss_patterns(code: Code, lost: int, limit: int = MAX_PATTERNS, seed: int = 
 
 
 def own_answers(code: Code) -> tuple[int | None, ...]:
-    """Say which answer is a query's own: the first coded query that equals it, or None.
+    """Says which answer is a query's own: the first coded query that equals it, or None.
 
     Args:
         code: The code.
@@ -63,7 +63,7 @@ def own_answers(code: Code) -> tuple[int | None, ...]:
 
 
 def lost_queries(code: Code, available: Tensor) -> Tensor:
-    """Tell which queries A_d is taken over: those whose own answer was lost.
+    """Tells which queries A_d is taken over: those whose own answer was lost.
 
     Args:
         code: The code.
@@ -86,7 +86,7 @@ def lost_queries(code: Code, available: Tensor) -> Tensor:
 
 
 def draw_wrong(available: Tensor, groups: int, wrong: int, generator: torch.Generator) -> Tensor:
-    """Draw which of the answers that came are wrong, for each group anew.
+    """Draws which of the answers that came are wrong, for each group anew.
 
     Args:
         available: bool ``[N+1]``, one pattern.

@@ -33,7 +33,7 @@ COLUMNS = (
 
 
 def build_report(measured: Measured, **about: Any) -> dict[str, Any]:
-    """Put a result into the form that files and serving read.
+    """Puts a result into the form that files and serving read.
 
     Args:
         measured: See ``showing.as_measured``.
@@ -57,7 +57,7 @@ def build_report(measured: Measured, **about: Any) -> dict[str, Any]:
 
 
 def serving_part(measured: Measured) -> dict[str, Any]:
-    """Give what serving reads of a result.
+    """Gives what serving reads of a result.
 
     Args:
         measured: See ``showing.as_measured``.
@@ -88,7 +88,7 @@ def serving_part(measured: Measured) -> dict[str, Any]:
 
 
 def rows(measured: Measured) -> list[tuple[str, ...]]:
-    """Give the table's lines as text, see ``COLUMNS``."""
+    """Gives the table's lines as text, see ``COLUMNS``."""
     heads = len(measured["heads"]) > 1
     lines: list[tuple[str, ...]] = []
     for case in measured["cases"]:
@@ -112,7 +112,7 @@ def rows(measured: Measured) -> list[tuple[str, ...]]:
 
 
 def write_report(out: Path, report: Mapping[str, Any]) -> None:
-    """Write report.json, report.html, accuracy.png and positions.png.
+    """Writes report.json, report.html, accuracy.png and positions.png.
 
     Args:
         out: The folder; made where it is not there.
@@ -144,7 +144,7 @@ def write_report(out: Path, report: Mapping[str, Any]) -> None:
 
 
 def draw_positions(measured: Measured) -> Figure:
-    """Draw A_d for each lost position, one line for each code and S.
+    """Draws A_d for each lost position, one line for each code and S.
 
     Args:
         measured: See ``showing.as_measured``; of several heads the first is drawn.

@@ -63,7 +63,7 @@ class Settings:
     batch_size: int = 256
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be measured.
+        """Refuses what cannot be measured.
 
         Raises:
             ValueError: A number is below 1.
@@ -74,7 +74,7 @@ class Settings:
 
 
 def draw_groups(count: int, size: int, groups: int, seed: int) -> Tensor:
-    """Draw groups of different queries: permutations of all of them, one after the other.
+    """Draws groups of different queries: permutations of all of them, one after the other.
 
     Args:
         count: How many queries there are.
@@ -111,7 +111,7 @@ def run(
     folder: Path | None = None,
     progress: Callable[[int, int], None] = lambda done, of: None,
 ) -> Measured:
-    """Measure.
+    """Measures.
 
     Args:
         model: The model, in eval mode, on the CPU or wherever it takes the data itself.
@@ -180,7 +180,7 @@ def _placed(inputs: PyTree, size: int, order: Order) -> Tensor:
 
 
 def _mean(model: Forward, data: Data, indices: Sequence[int], batch_size: int) -> PyTree:
-    """Average the model's predictions over calibration data, leaves ``[*p]``."""
+    """Averages the model's predictions over calibration data, leaves ``[*p]``."""
     total: PyTree = None
     for start in range(0, len(indices), batch_size):
         inputs, _ = data.fetch(indices[start : start + batch_size])
@@ -204,7 +204,7 @@ def _save(evaluator: Evaluator, path: Path, mark: str, done: int) -> None:
 
 
 def _resume(evaluator: Evaluator, path: Path, mark: str) -> int:
-    """Take up what an interrupted run of the very same settings kept, else nothing."""
+    """Takes up what an interrupted run of the very same settings kept, else nothing."""
     if not path.is_file():
         return 0
     with safe_open(path, framework="pt") as file:

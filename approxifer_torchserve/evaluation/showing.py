@@ -18,7 +18,7 @@ Measured = dict[str, Any]
 
 
 def as_measured(evaluator: Evaluator, stage: str, *, seen: int, left: int, groups: int) -> Measured:
-    """Put an evaluator's result into plain values.
+    """Puts an evaluator's result into plain values.
 
     Args:
         evaluator: What measured; processes are synchronised here.
@@ -59,7 +59,7 @@ def as_measured(evaluator: Evaluator, stage: str, *, seen: int, left: int, group
 
 
 def draw_table(measured: Measured) -> Table:
-    """Draw a result for a terminal.
+    """Draws a result for a terminal.
 
     Args:
         measured: See ``as_measured``.
@@ -97,12 +97,12 @@ def draw_table(measured: Measured) -> Table:
 
 
 def shown_name(case: Measured) -> str:
-    """Call ``uncoded`` what it stands for in a table."""
+    """Calls ``uncoded`` what it stands for in a table."""
     return "no code" if case["mode"] == "uncoded" else str(case["code"])
 
 
 def title(measured: Measured) -> str:
-    """Say what was measured."""
+    """Says what was measured."""
     base = ", ".join(
         f"{'' if len(measured['base']) == 1 else head + ' '}{number(value)}"
         for head, value in measured["base"].items()
@@ -111,7 +111,7 @@ def title(measured: Measured) -> str:
 
 
 def caption(measured: Measured) -> str:
-    """Say what the columns mean and what was left out."""
+    """Says what the columns mean and what was left out."""
     words = [
         f"{measured['groups']} groups of {measured['queries']} out of {measured['seen']} queries.",
         "A_o: all queries. A_d: queries whose own answer was lost. worst: A_o of the worst "
@@ -127,12 +127,12 @@ def caption(measured: Measured) -> str:
 
 
 def number(value: float | None) -> str:
-    """Print a fraction, or a dash."""
+    """Prints a fraction, or a dash."""
     return "-" if value is None else f"{value:.3f}"
 
 
 def draw_figure(measured: Measured) -> Figure:
-    """Draw A_o and A_d against S, one colour for each code.
+    """Draws A_o and A_d against S, one colour for each code.
 
     Args:
         measured: See ``as_measured``; of several heads the first is drawn.

@@ -31,7 +31,7 @@ class CodeSpec:
         return ":".join([self.name, *texts])
 
     def make(self, queries: int, stragglers: int, byzantine: int = 0) -> Code:
-        """Make the code; ``uncoded`` is made with S=0, whatever is lost from it later.
+        """Makes the code; ``uncoded`` is made with S=0, whatever is lost from it later.
 
         Args:
             queries: K.
@@ -99,7 +99,7 @@ class Case:
 
 
 def parse_spec(given: str | Mapping[str, Any] | CodeSpec) -> CodeSpec:
-    """Read one code.
+    """Reads one code.
 
     Args:
         given: ``name[:option=value][:flag]...``; a mapping with ``name`` and options; or a spec.
@@ -145,7 +145,7 @@ def make_cases(
     stragglers: Iterable[int],
     byzantine: int = 0,
 ) -> tuple[Case, ...]:
-    """Make every code for every S.
+    """Makes every code for every S.
 
     Args:
         codes: See ``parse_spec``.

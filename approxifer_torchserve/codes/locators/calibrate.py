@@ -45,7 +45,7 @@ def clean_answers(
     batch: int = 32,
     progress: Progress | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Compute what honest workers answer to random groups of queries.
+    """Computes what honest workers answer to random groups of queries.
 
     Args:
         code: The code.
@@ -100,7 +100,7 @@ def _take(tree: PyTree, rows: Tensor) -> PyTree:
 
 
 def _run(model: Callable[[PyTree], PyTree], queries: PyTree) -> Tensor:
-    """Run the model; all heads of the answers together, ``[n, features]``."""
+    """Runs the model; all heads of the answers together, ``[n, features]``."""
     with torch.no_grad():
         predictions = model(queries)
     flat = flatten("predictions", predictions, pytree.tree_leaves(predictions)[0].shape[0], 0)
@@ -110,7 +110,7 @@ def _run(model: Callable[[PyTree], PyTree], queries: PyTree) -> Tensor:
 def random_groups(
     total: int, size: int, groups: int, generator: torch.Generator | None = None
 ) -> Tensor:
-    """Put queries into groups, each query equally often, none twice in a group.
+    """Puts queries into groups, each query equally often, none twice in a group.
 
     Args:
         total: Number of queries.
@@ -142,7 +142,7 @@ def fit_locator(
     unseen: Collection[str] = (),
     progress: Progress | None = None,
 ) -> Locator:
-    """Fit a locator to clean answers and set its thresholds on others.
+    """Fits a locator to clean answers and sets its thresholds on others.
 
     Args:
         code: The code that the answers are of.
@@ -184,7 +184,7 @@ def fit_locator(
 def clean_thresholds(
     locator: Locator, answers: Tensor, level: float, missing: int, *, seed: int = 0
 ) -> tuple[float, ...]:
-    """Find the score that at most a share ``level`` of clean groups exceeds.
+    """Finds the score that at most a share ``level`` of clean groups exceeds.
 
     Args:
         locator: Gives the scores; its own thresholds do not matter.
@@ -230,7 +230,7 @@ def calibrate(
     seed: int = 0,
     progress: Progress | None = None,
 ) -> LocatingCode:
-    """Fit a locator to a model on unlabelled queries.
+    """Fits a locator to a model on unlabelled queries.
 
     Args:
         code: A code that locates; with ``byzantine=0`` the locator is for ``screen``.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass, field, replace
-from typing import TypeVar
+from typing import ClassVar, TypeVar
 
 import torch
 from torch import Tensor
@@ -24,13 +24,11 @@ class LocatingCode(LinearCode):
 
     Attributes:
         locator: Finds wrong answers; None for the code's default, which needs no calibration.
-
-    Raises:
-        TypeError: An argument is of another type.
-        ValueError: One is out of range, or the locator is for another code.
     """
 
     locator: Locator | None = field(default=None, kw_only=True, repr=False)
+
+    locates: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
