@@ -65,14 +65,6 @@ class _Case:
         return wrong
 
 
-def _gaussian(case: _Case) -> Tensor:
-    return case.truth + case.size * case.normal(case.answers.shape[2])
-
-
-def _sign_flip(case: _Case) -> Tensor:
-    return -case.truth
-
-
 def _permuted(case: _Case) -> Tensor:
     truth = case.truth
     order = torch.rand(truth.shape, generator=case.generator).argsort(dim=1)
@@ -110,33 +102,22 @@ def flip_exponent(values: Tensor, bit: int | Tensor) -> Tensor:
     return (values.contiguous().view(integer) ^ mask).view(values.dtype)
 
 
-def _exponent(case: _Case) -> Tensor:
+def _exponent(case: _Case, bits: int | None = None) -> Tensor:
+    """Flips one of the lowest bits, of all where None, in one element."""
     if case.answers.dtype not in EXPONENT:
         raise TypeError(f"kind 'exponent' needs float32 or float64, got {case.answers.dtype}")
-    width = EXPONENT[case.answers.dtype][2]
+    width = EXPONENT[case.answers.dtype][2] if bits is None else bits
     return case.in_one_element(lambda values: flip_exponent(values, case.integers(0, width)))
 
 
-def _exponent_low(case: _Case) -> Tensor:
-    return case.in_one_element(lambda values: flip_exponent(values, case.integers(0, 4)))
-
-
 def _exponent_gross(case: _Case) -> Tensor:
-    """What flipping a 0 of exponent bit 4, 5 or 6 does: the value grows by 2**16 or more."""
+    """Does what flipping a 0 of exponent bit 4, 5 or 6 does: the value grows by 2**16 or more."""
 
     def grow(values: Tensor) -> Tensor:
         factor = 2.0 ** (2.0 ** case.integers(4, 7).double())
         return torch.copysign(values.abs().double().clamp_min(2.0**-7) * factor, values)
 
     return case.in_one_element(lambda values: grow(values).to(values.dtype))
-
-
-def _nan(case: _Case) -> Tensor:
-    return case.in_one_element(lambda values: torch.full_like(values, float("nan")))
-
-
-def _huge(case: _Case) -> Tensor:
-    return case.truth * case.size
 
 
 def _element(case: _Case) -> Tensor:
@@ -155,16 +136,26 @@ class _Kind:
 
 
 _KINDS: dict[str, _Kind] = {
-    "gaussian": _Kind(_gaussian, 10.0, "normal noise of standard deviation `size` is added"),
-    "sign_flip": _Kind(_sign_flip, 1.0, "every element changes its sign"),
+    "gaussian": _Kind(
+        lambda case: case.truth + case.size * case.normal(case.answers.shape[2]),
+        10.0,
+        "normal noise of standard deviation `size` is added",
+    ),
+    "sign_flip": _Kind(lambda case: -case.truth, 1.0, "every element changes its sign"),
     "permuted": _Kind(_permuted, 1.0, "the elements in random order"),
     "stuck": _Kind(_stuck, 1.0, "the answer that this worker gave to another group", False),
     "misrouted": _Kind(_misrouted, 1.0, "another worker's answer of this group", False),
     "exponent": _Kind(_exponent, 1.0, "one random exponent bit of one random element flipped"),
-    "exponent_low": _Kind(_exponent_low, 1.0, "one element times or by 2, 4, 16 or 256"),
+    "exponent_low": _Kind(
+        lambda case: _exponent(case, 4), 1.0, "one element times or by 2, 4, 16 or 256"
+    ),
     "exponent_gross": _Kind(_exponent_gross, 1.0, "one element grows by 2^16, 2^32 or 2^64"),
-    "nan": _Kind(_nan, 1.0, "one element is NaN"),
-    "huge": _Kind(_huge, 1e6, "every element is multiplied by `size`"),
+    "nan": _Kind(
+        lambda case: case.in_one_element(lambda values: torch.full_like(values, torch.nan)),
+        1.0,
+        "one element is NaN",
+    ),
+    "huge": _Kind(lambda case: case.truth * case.size, 1e6, "every element times `size`"),
     "element": _Kind(_element, 10.0, "one element is off by normal noise of scale `size`"),
 }
 

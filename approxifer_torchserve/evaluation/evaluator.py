@@ -6,8 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils import _pytree as pytree
+from torchmetrics import Metric
 
 from approxifer_torchserve.codes import NotRecoverableError
 from approxifer_torchserve.codes.pytree import PyTree
@@ -15,12 +16,9 @@ from approxifer_torchserve.corruption import corrupt, corruption_kinds
 from approxifer_torchserve.evaluation.forwards import Forward, SharedForwards
 from approxifer_torchserve.evaluation.functional import Task, check_task, guess_task
 from approxifer_torchserve.evaluation.metrics import DegradedScores, LocatorScores, Scores
-from approxifer_torchserve.evaluation.patterns import (
-    MAX_PATTERNS,
-    draw_wrong,
-    loss_patterns,
-)
+from approxifer_torchserve.evaluation.patterns import MAX_PATTERNS, draw_wrong
 from approxifer_torchserve.evaluation.specs import Case
+from approxifer_torchserve.faults import erasure_patterns
 
 Domain = Literal["logits", "probabilities", "log_probabilities"]
 
@@ -72,7 +70,7 @@ class Evaluator:
                 f"domain: expected logits with codes that have weights of their own, which learnt "
                 f"to combine predictions as they are, got {domain!r}"
             )
-        self.patterns = [loss_patterns(c.code, c.lost, max_patterns, seed) for c in cases]
+        self.patterns = [erasure_patterns(c.workers, c.lost, max_patterns, seed) for c in cases]
         self.heads: dict[str, Task] = {}
         self.metrics: list[list[DegradedScores]] = []
         # For each case: rates with wrong answers among them, and on clean groups.
@@ -185,38 +183,34 @@ class Evaluator:
 
     def reset(self) -> None:
         """Forgets all groups."""
-        for metrics in (*self.metrics, *self.locators):
-            for metric in metrics:
-                metric.reset()
+        for metric in self._each():
+            metric.reset()
         self.groups = 0
 
     def sums(self) -> dict[str, Tensor]:
-        """Returns every metric's sums by name, to be written down and loaded again."""
-        return {
-            f"{where}.{name}": getattr(metric, name).detach().cpu().clone()
-            for where, metric in self._named()
-            for name in metric._defaults
-        }
+        """Returns every metric's sums by name, on the CPU, to be written down and loaded again."""
+        state = nn.ModuleList(self._each()).state_dict()
+        return {name: value.cpu() for name, value in state.items()}
 
     def load_sums(self, sums: dict[str, Tensor], groups: int) -> None:
         """Takes up what ``sums`` returned; ``prepare`` must have been called.
 
+        Args:
+            sums: Every metric's sums.
+            groups: How many groups they are of.
+
         Raises:
-            KeyError: Sums of other cases.
+            RuntimeError: They are of other cases.
         """
-        for where, metric in self._named():
-            for name in metric._defaults:
-                setattr(metric, name, sums[f"{where}.{name}"].to(getattr(metric, name).device))
+        metrics = self._each()
+        state = {name: value.to(metrics[0].device) for name, value in sums.items()}
+        nn.ModuleList(metrics).load_state_dict(state)
+        for metric in metrics:
             metric._update_count = 1
         self.groups = groups
 
-    def _named(self) -> Iterator[tuple[str, DegradedScores | LocatorScores]]:
-        for index, metrics in enumerate(self.metrics):
-            for place, metric in enumerate(metrics):
-                yield f"scores.{index}.{place}", metric
-        for index, pair in enumerate(self.locators):
-            for place, locator in enumerate(pair):
-                yield f"locator.{index}.{place}", locator
+    def _each(self) -> list[Metric]:
+        return [metric for many in (*self.metrics, *self.locators) for metric in many]
 
     def _device(self, tensor: Tensor) -> torch.device:
         return torch.device("cpu") if tensor.device.type == "mps" else tensor.device

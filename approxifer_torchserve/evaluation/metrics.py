@@ -73,9 +73,9 @@ class DegradedScores(Metric):
 
     Example:
         >>> from approxifer_torchserve.codes import make_code
-        >>> from approxifer_torchserve.evaluation.patterns import loss_patterns
+        >>> from approxifer_torchserve.faults import erasure_patterns
         >>> code = make_code("approxifer", queries=2, stragglers=1)
-        >>> metric = DegradedScores(code, loss_patterns(code, 1), "multiclass")
+        >>> metric = DegradedScores(code, erasure_patterns(3, 1, limit=9), "multiclass")
         >>> base = torch.eye(2)[None]
         >>> metric.update(base.expand(3, 1, 2, 2), base, base, torch.tensor([[0, 0]]))
         >>> scores = metric.compute()
@@ -102,12 +102,12 @@ class DegradedScores(Metric):
         self.code, self.task, self.ignore_index = code, task, ignore_index
         self.patterns = patterns.cpu()
         self.lost = lost_queries(code, self.patterns)
-        shape = (len(patterns), code.queries, 2)
+        whole, each = torch.zeros(2).double(), torch.zeros(len(patterns), code.queries, 2).double()
         for name in ("base", "healthy", "healthy_agreement"):
-            self.add_state(name, torch.zeros(2, dtype=torch.float64), dist_reduce_fx="sum")
+            self.add_state(name, whole.clone(), dist_reduce_fx="sum", persistent=True)
         for name in ("queries", "agreement"):
-            self.add_state(name, torch.zeros(shape, dtype=torch.float64), dist_reduce_fx="sum")
-        self.add_state("groups", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
+            self.add_state(name, each.clone(), dist_reduce_fx="sum", persistent=True)
+        self.add_state("groups", torch.tensor(0), dist_reduce_fx="sum", persistent=True)
 
     def update(
         self,
@@ -198,7 +198,7 @@ class LocatorScores(Metric):
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.add_state("sums", torch.zeros(6, dtype=torch.int64), dist_reduce_fx="sum")
+        self.add_state("sums", torch.zeros(6).long(), dist_reduce_fx="sum", persistent=True)
 
     def update(self, found: Tensor, wrong: Tensor, available: Tensor | None = None) -> None:
         """Adds some groups.

@@ -15,21 +15,17 @@ from typing import TYPE_CHECKING, Any
 
 from approxifer_torchserve.evaluation.advice import advise
 from approxifer_torchserve.evaluation.showing import (
+    COLUMNS,
     Measured,
     caption,
     draw_figure,
-    number,
-    shown_name,
+    rows,
 )
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 PACKAGES = ("approxifer-torchserve", "torch", "torchmetrics")
-COLUMNS = (
-    "code", "S", "workers", "healthy", "A_o", "A_d", "worst pattern", "lacks", "agrees",
-    "A_d agrees",
-)  # fmt: skip
 
 
 def build_report(measured: Measured, **about: Any) -> dict[str, Any]:
@@ -85,30 +81,6 @@ def serving_part(measured: Measured) -> dict[str, Any]:
             "workers": case["workers"],
         }
     return {"base_accuracy": least, "codes": codes}
-
-
-def rows(measured: Measured) -> list[tuple[str, ...]]:
-    """Gives the table's lines as text, see ``COLUMNS``."""
-    heads = len(measured["heads"]) > 1
-    lines: list[tuple[str, ...]] = []
-    for case in measured["cases"]:
-        name = shown_name(case)
-        for head, scores in case["scores"].items():
-            lines.append(
-                (
-                    f"{name} {head}" if heads else name,
-                    str(case["s"]),
-                    str(case["workers"]),
-                    number(scores["healthy"]),
-                    number(scores["overall"]),
-                    number(scores["lost_only"]) + ("*" if scores["lost_are_all"] else ""),
-                    number(scores["worst"]),
-                    ", ".join(map(str, scores["worst_pattern"])),
-                    number(scores["agreement"]),
-                    number(scores["agreement_lost"]),
-                )
-            )
-    return lines
 
 
 def write_report(out: Path, report: Mapping[str, Any]) -> None:

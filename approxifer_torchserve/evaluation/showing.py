@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
 Measured = dict[str, Any]
 """One result as plain values that JSON takes, see ``as_measured``."""
+COLUMNS = (
+    "code", "S", "workers", "healthy", "A_o", "A_d", "worst", "lacks", "agrees", "A_d agrees",
+)  # fmt: skip
 
 
 def as_measured(evaluator: Evaluator, stage: str, *, seen: int, left: int, groups: int) -> Measured:
@@ -76,24 +79,33 @@ def draw_table(measured: Measured) -> Table:
         padding=(0, 1, 0, 0),
         pad_edge=False,
     )
-    table.add_column("code", overflow="fold")
-    for name in ("S", "workers", "healthy", "A_o", "A_d", "worst", "lacks", "agrees"):
+    table.add_column(COLUMNS[0], overflow="fold")
+    for name in COLUMNS[1:-1]:
         table.add_column(name, justify="right")
-    heads = len(measured["heads"]) > 1
-    for case in measured["cases"]:
-        for head, scores in case["scores"].items():
-            table.add_row(
-                f"{shown_name(case)} {head}" if heads else shown_name(case),
-                str(case["s"]),
-                str(case["workers"]),
-                number(scores["healthy"]),
-                number(scores["overall"]),
-                number(scores["lost_only"]) + ("*" if scores["lost_are_all"] else ""),
-                number(scores["worst"]),
-                ",".join(map(str, scores["worst_pattern"])),
-                number(scores["agreement"]),
-            )
+    for cells in rows(measured):
+        table.add_row(*cells[:-1])
     return table
+
+
+def rows(measured: Measured) -> list[tuple[str, ...]]:
+    """Returns the table's lines as text, one for each code, S and head, see ``COLUMNS``."""
+    heads = len(measured["heads"]) > 1
+    return [
+        (
+            f"{shown_name(case)} {head}" if heads else shown_name(case),
+            str(case["s"]),
+            str(case["workers"]),
+            number(scores["healthy"]),
+            number(scores["overall"]),
+            number(scores["lost_only"]) + ("*" if scores["lost_are_all"] else ""),
+            number(scores["worst"]),
+            ",".join(map(str, scores["worst_pattern"])),
+            number(scores["agreement"]),
+            number(scores["agreement_lost"]),
+        )
+        for case in measured["cases"]
+        for head, scores in case["scores"].items()
+    ]
 
 
 def shown_name(case: Measured) -> str:
