@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,6 +16,7 @@ from approxifer_torchserve.cli.output import Json, console, fail, print_json, to
 
 if TYPE_CHECKING:
     from approxifer_torchserve.serving.archive.wrap import ArchiveReport
+    from approxifer_torchserve.serving.plan import Plan
 
 PARTS, CODE, RESULT = "The model, as torch-model-archiver takes it", "The code", "The result"
 
@@ -253,20 +253,20 @@ def _moved(result: ArchiveReport, output: Path) -> ArchiveReport:
     return result.model_copy(update={"path": output, "register_command": command})
 
 
-def describe_check(plan: Mapping[str, Any]) -> str:
+def describe_check(plan: Plan) -> str:
     """Say how a plan's answers are verified, for a reader."""
-    if not plan["enabled"]:
+    if not plan.enabled:
         return "none: served plainly"
     what = {
         "none": "none: a wrong answer is not noticed, but for probes",
         "pair": "pair: two workers compute each query, a third decides",
-        "vote": f"vote: {plan['copies']} workers compute each query, {plan['agree']} must agree",
+        "vote": f"vote: {plan.copies} workers compute each query, {plan.agree} must agree",
         "screen": "screen: the answers of a group are compared with its parities",
         "locate": "locate: decoding leaves out answers that do not fit",
-    }[plan["check"]]
-    if plan["check"] not in ("screen", "locate"):
+    }[plan.check]
+    if not plan.locates:
         return what
-    fitted = plan["worker"].get("locator") is not None
+    fitted = plan.worker.locator is not None
     return f"{what}, by {'a fitted locator' if fitted else 'the default: gross faults only'}"
 
 
@@ -276,13 +276,12 @@ def show(result: ArchiveReport) -> None:
     table = Table(show_header=False, box=None)
     table.add_row("archive", str(result.path))
     table.add_row("model", result.model_name)
+    policy = plan.policy
+    table.add_row("mode", f"{plan.mode}: K = {plan.queries}, {plan.num_workers} coded queries")
+    table.add_row("hedge", "yes" if policy.hedge else "no")
     table.add_row(
-        "mode", f"{result.mode}: K = {plan['queries']}, {plan['num_workers']} coded queries"
+        "reconstruct", "yes" if policy.reconstruct else f"no: {policy.reconstruct_reason}"
     )
-    table.add_row("hedge", "yes" if plan["policy"]["hedge"] else "no")
-    reconstructs = plan["policy"]["reconstruct"]
-    why = plan["policy"].get("reconstruct_reason")
-    table.add_row("reconstruct", "yes" if reconstructs else f"no: {why}")
     table.add_row("check", describe_check(plan))
     for key, value in result.capability.model_dump().items():
         if isinstance(value, (list, tuple)) and value:

@@ -178,11 +178,12 @@ def archived_code(path: Path) -> dict[str, Any]:
     """Reads the code's settings out of a coded archive; empty for anything else."""
     if not zipfile.is_zipfile(path):
         return {}
+    from approxifer_torchserve.serving.plan import PLAN_FILE, Plan
+
     with zipfile.ZipFile(path) as archive:
-        if "plan.json" not in archive.namelist():
+        if PLAN_FILE not in archive.namelist():
             return {}
-        plan = json.loads(archive.read("plan.json"))
-    return dict(plan["code"]) if isinstance(plan, dict) and "code" in plan else {}
+        return Plan.parse(archive.read(PLAN_FILE)).code.model_dump()
 
 
 def show_report(report: dict[str, Any], coded: bool) -> None:

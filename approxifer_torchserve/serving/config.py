@@ -11,6 +11,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from approxifer_torchserve.artifacts.report import code_key
+from approxifer_torchserve.codes import Code, make_code
+
 SECTION = "handler.approxifer"
 
 
@@ -27,6 +30,19 @@ class CodeConfig(BaseModel):
     queries: int = Field(8, ge=1)
     stragglers: int = Field(1, ge=0)
     byzantine: int = Field(0, ge=0)
+
+    def make(self) -> Code:
+        """Makes the code.
+
+        Raises:
+            TypeError: A setting is of another type.
+            ValueError: A setting is unknown or out of range; the message names it.
+        """
+        return make_code(self.name, **self.settings())
+
+    def key(self) -> str:
+        """Returns the key under which an accuracy report holds the code."""
+        return code_key(self.name, self.settings())
 
     def options(self) -> dict[str, Any]:
         """Returns what goes to ``make_code`` beside the four named settings.
@@ -130,16 +146,24 @@ def load_config(model_yaml: Mapping[str, Any] | None) -> ApproxiferConfig:
     try:
         return ApproxiferConfig.model_validate(dict(section))
     except ValidationError as error:
-        raise ConfigError(_words(error)) from None
+        raise ConfigError(problems(error, f"{SECTION}.")) from None
 
 
-def _words(error: ValidationError) -> str:
+def problems(error: ValidationError, prefix: str) -> str:
+    """Says what pydantic found wrong, a line for each key: expectation and value.
+
+    Args:
+        error: What validation raised.
+        prefix: Stands before each key: the section, or a file's name.
+    """
     lines = []
     for problem in error.errors():
-        key = ".".join([SECTION, *(str(part) for part in problem["loc"])])
+        key = prefix + ".".join(str(part) for part in problem["loc"])
+        said = problem["msg"].removeprefix("Value error, ")
         if problem["type"] == "extra_forbidden":
             lines.append(f"{key}: unknown key; remove it or check its spelling")
+        elif problem["type"] == "missing" or not problem["loc"]:
+            lines.append(f"{key.rstrip(': ')}: {said}")
         else:
-            said = problem["msg"].removeprefix("Value error, ")
             lines.append(f"{key}: {said}, got {problem['input']!r}")
     return "\n".join(lines)

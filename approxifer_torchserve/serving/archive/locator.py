@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from approxifer_torchserve.artifacts.locator_file import load_locator, with_locator
-from approxifer_torchserve.codes import make_code
 from approxifer_torchserve.serving.archive.staging import ArchiveError
 from approxifer_torchserve.serving.config import ConfigError
+from approxifer_torchserve.serving.plan import Plan, PlanWorker
 
 LOCATOR_FILE = "locator.safetensors"
 UNCALIBRATED = (
@@ -18,7 +16,7 @@ UNCALIBRATED = (
 )
 
 
-def put_locator(folder: Path, source: Path, plan: Mapping[str, Any]) -> dict[str, str]:
+def put_locator(folder: Path, source: Path, plan: Plan) -> Plan:
     """Checks a locator against the plan's code and puts it into an unpacked archive.
 
     Args:
@@ -27,27 +25,27 @@ def put_locator(folder: Path, source: Path, plan: Mapping[str, Any]) -> dict[str
         plan: The archive's plan.
 
     Returns:
-        What the plan's ``worker`` section says of it.
+        The plan with the locator in it.
 
     Raises:
         ConfigError: The file holds no locator, one of another code, or nothing would use it.
     """
-    if plan["check"] not in ("screen", "locate"):
+    if not plan.locates:
         raise ConfigError(
-            f"locator: nothing in this archive would use it (check: {plan['check']}, mode: "
-            f"{plan['mode']}); set code.byzantine above 0 or policy.verify to parity"
+            f"locator: nothing in this archive would use it (check: {plan.check}, mode: "
+            f"{plan.mode}); set code.byzantine above 0 or policy.verify to parity"
         )
-    if plan["code"].get("locator") is not None:
+    if plan.code.settings().get("locator") is not None:
         raise ConfigError(
             "locator: handler.approxifer.code.locator names another one; leave one of them out"
         )
     try:
         locator = load_locator(source)
-        with_locator(make_code(**plan["code"]), locator)
+        with_locator(plan.code.make(), locator)
     except (OSError, TypeError, ValueError) as error:
         raise ConfigError(f"locator: {error}") from error
     (folder / LOCATOR_FILE).write_bytes(Path(source).read_bytes())
-    return {"locator": LOCATOR_FILE, "locator_fingerprint": locator.fingerprint}
+    return plan.with_worker(locator=LOCATOR_FILE, locator_fingerprint=locator.fingerprint)
 
 
 def keep_free(folder: Path) -> None:
@@ -56,7 +54,7 @@ def keep_free(folder: Path) -> None:
         raise ArchiveError(f"the name {LOCATOR_FILE} is taken by the locator; rename yours")
 
 
-def remove_locator(folder: Path, worker: Mapping[str, Any]) -> None:
+def remove_locator(folder: Path, worker: PlanWorker) -> None:
     """Takes an earlier locator out of an unpacked archive."""
-    if worker.get("locator") is not None:
+    if worker.locator is not None:
         (folder / LOCATOR_FILE).unlink(missing_ok=True)

@@ -6,7 +6,6 @@ answers as the user's handler would.
 
 from __future__ import annotations
 
-import json
 import math
 import shlex
 import tempfile
@@ -31,13 +30,14 @@ from approxifer_torchserve.serving.archive.locator import (
     put_locator,
     remove_locator,
 )
+from approxifer_torchserve.serving.archive.planning import build_plan
 from approxifer_torchserve.serving.archive.probe import remove_probe, write_probe
 from approxifer_torchserve.serving.archive.sample import SampleReport, content_type_of, run_sample
 from approxifer_torchserve.serving.archive.staging import ArchiveError
 from approxifer_torchserve.serving.archive.weights import keep_free as keep_weights_free
 from approxifer_torchserve.serving.archive.weights import put_weights, remove_weights
 from approxifer_torchserve.serving.config import ConfigError, load_config
-from approxifer_torchserve.serving.plan import PLAN_FILE, build_plan
+from approxifer_torchserve.serving.plan import PLAN_FILE, Plan, Unwrapped
 
 ENTRY_FILE = "approxifer_handler.py"
 REPORT_FILE = "approxifer-report.json"
@@ -69,7 +69,7 @@ class ArchiveReport(BaseModel):
     model_name: str
     mode: str
     capability: Capability
-    plan: dict[str, Any]
+    plan: Plan
     warnings: list[str] = []
     sample: SampleReport | None = None
     archiver_command: str
@@ -168,6 +168,7 @@ def wrap_archive(
         if (folder / ENTRY_FILE).exists() or handler_file(user_handler) == ENTRY_FILE:
             raise ArchiveError(f"the name {ENTRY_FILE} is taken by the entry file; rename yours")
         user_yaml = _read_yaml(folder, model.get("configFile"))
+        unwrapped = Unwrapped(configFile=model.get("configFile"), yaml=user_yaml)
         merged = _merge(user_yaml, settings or {}, approxifer or {})
         config = load_config(merged)
         capability = inspect_handler(
@@ -185,24 +186,21 @@ def wrap_archive(
         keep_weights_free(folder)
         (folder / ENTRY_FILE).write_bytes(_entry_file().read_bytes())
 
-        def write(found: Capability) -> tuple[dict[str, Any], list[str]]:
-            plan = build_plan(config, found, accuracy, user_handler)
-            workers = int(plan["worker"]["workers"])
+        def write(found: Capability) -> tuple[Plan, list[str]]:
+            plan = build_plan(config, found, accuracy, user_handler, unwrapped)
+            workers = plan.worker.workers
             yaml_, warnings = _defaults(merged, config.enabled, workers, config.policy.deadline_ms)
-            plan["worker"]["workers"] = int(yaml_.get("minWorkers", workers))
-            plan["worker"]["unwrapped"] = {"configFile": model.get("configFile"), "yaml": user_yaml}
+            plan = plan.with_worker(workers=int(yaml_.get("minWorkers", workers)))
             if locator is not None:
-                plan["worker"].update(put_locator(folder, Path(locator), plan))
-            elif plan["check"] in ("screen", "locate"):
+                plan = put_locator(folder, Path(locator), plan)
+            elif plan.locates:
                 warnings.append(UNCALIBRATED)
-            plan["worker"].update(put_weights(folder, weights or {}, plan, model))
+            plan = put_weights(folder, weights or {}, plan, model)
             if accuracy is not None:
                 _check_weights(accuracy, weights or {})
-            if "weights" in plan["worker"] and not plan["policy"]["reconstruct"]:
-                warnings.append(f"no parity is used: {plan['policy']['reconstruct_reason']}")
-            (folder / PLAN_FILE).write_text(
-                json.dumps(plan, indent=1, default=str), encoding="utf-8"
-            )
+            if plan.worker.weights and not plan.policy.reconstruct:
+                warnings.append(f"no parity is used: {plan.policy.reconstruct_reason}")
+            plan.write(folder)
             name = model.get("configFile") or CONFIG_FILE
             text = yaml.safe_dump(yaml_, sort_keys=False)
             (folder / name).write_text(text, encoding="utf-8")
@@ -236,7 +234,7 @@ def wrap_archive(
     return ArchiveReport(
         path=path,
         model_name=wrapped["model"]["modelName"],
-        mode=plan["mode"],
+        mode=plan.mode,
         capability=capability,
         plan=plan,
         warnings=warnings,
@@ -256,24 +254,22 @@ def _only_parts(*parts: Any) -> None:
 
 def _unwrap(folder: Path, manifest: dict[str, Any], rewrap: bool) -> None:
     """Undoes an earlier wrapping, if it is allowed to."""
-    plan_file = folder / PLAN_FILE
     model = manifest["model"]
     if model["handler"] != ENTRY_FILE:
         return
     if not rewrap:
         raise ArchiveError("source is a coded archive already; set rewrap to wrap it anew")
     try:
-        worker = json.loads(plan_file.read_text(encoding="utf-8"))["worker"]
-        model["handler"] = worker["handler"]
-        before = worker["unwrapped"]
+        worker = Plan.read(folder).worker
+        model["handler"] = worker.handler
         (folder / model.pop("configFile")).unlink()
-        if before["configFile"] is not None:
-            model["configFile"] = before["configFile"]
-            text = yaml.safe_dump(before["yaml"], sort_keys=False)
-            (folder / before["configFile"]).write_text(text, encoding="utf-8")
-    except (OSError, ValueError, KeyError, TypeError):
-        raise ArchiveError(f"source: its {PLAN_FILE} does not say what was wrapped") from None
-    plan_file.unlink()
+        if worker.unwrapped.configFile is not None:
+            model["configFile"] = worker.unwrapped.configFile
+            text = yaml.safe_dump(worker.unwrapped.yaml, sort_keys=False)
+            (folder / worker.unwrapped.configFile).write_text(text, encoding="utf-8")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ArchiveError(f"source: its {PLAN_FILE} does not say what was wrapped") from error
+    (folder / PLAN_FILE).unlink()
     (folder / ENTRY_FILE).unlink(missing_ok=True)
     (folder / REPORT_FILE).unlink(missing_ok=True)
     remove_locator(folder, worker)

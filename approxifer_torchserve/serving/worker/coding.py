@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from approxifer_torchserve.codes import Code, LocatingCode
+from approxifer_torchserve.serving.plan import Plan
 from approxifer_torchserve.serving.worker import trees, wire
 from approxifer_torchserve.serving.worker.failures import Failure
 from approxifer_torchserve.serving.worker.flow import ApartError, Mates, Request, StagedFlow
@@ -40,14 +42,15 @@ class Coding:
 
     Args:
         plan: The archive's plan.
+        model_dir: The unpacked archive.
         flow: The user's steps.
     """
 
-    def __init__(self, plan: Mapping[str, Any], flow: StagedFlow) -> None:
-        self.code: Code = archived_code(plan)
+    def __init__(self, plan: Plan, model_dir: Path, flow: StagedFlow) -> None:
+        self.code: Code = archived_code(plan, model_dir)
         self.flow = flow
-        self.systematic: list[int | None] = list(plan["systematic"])
-        self.screen_quorum: int | None = plan.get("screen_quorum")
+        self.systematic = plan.systematic
+        self.screen_quorum = plan.screen_quorum
 
     def encode(self, job: Job, members: Sequence[Request]) -> Encoded:
         """Makes the coded queries of a group.

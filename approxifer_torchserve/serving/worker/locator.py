@@ -2,38 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from approxifer_torchserve.artifacts.locator_file import load_locator, with_locator
-from approxifer_torchserve.codes import Code, make_code
+from approxifer_torchserve.codes import Code
 from approxifer_torchserve.serving.config import ConfigError
+from approxifer_torchserve.serving.plan import Plan
 
 
-def archived_code(plan: Mapping[str, Any]) -> Code:
+def archived_code(plan: Plan, model_dir: Path) -> Code:
     """Makes the code of a plan, with the archive's locator if it has one.
 
     Args:
-        plan: From ``read_plan``, which makes the locator's name a path.
+        plan: The archive's plan.
+        model_dir: The unpacked archive.
 
     Raises:
         ConfigError: The locator is missing, broken, or not the one that was archived.
     """
-    code = make_code(**plan["code"])
-    path = plan["worker"].get("locator")
-    if path is None:
+    code = plan.code.make()
+    if plan.worker.locator is None:
         return code
+    path = model_dir / plan.worker.locator
     try:
         locator = load_locator(path)
         located = with_locator(code, locator)
     except (OSError, TypeError, ValueError) as error:
         raise ConfigError(
-            f"{Path(path).name} of the archive cannot be used ({error}); archive the model again"
+            f"{path.name} of the archive cannot be used ({error}); archive the model again"
         ) from error
-    if locator.fingerprint != plan["worker"].get("locator_fingerprint"):
+    if locator.fingerprint != plan.worker.locator_fingerprint:
         raise ConfigError(
-            f"{Path(path).name} is not the one that was archived: its numbers differ; archive the "
+            f"{path.name} is not the one that was archived: its numbers differ; archive the "
             "model again"
         )
     return located

@@ -20,10 +20,12 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, Protocol
 
 from approxifer_torchserve.faults import WorkerFaults
+from approxifer_torchserve.serving.plan import BASE, Plan
 from approxifer_torchserve.serving.worker import reply as frame
 from approxifer_torchserve.serving.worker import request_ids, trees, wire
 from approxifer_torchserve.serving.worker.answers import UNSUPPORTED, UnsupportedError, serialise
@@ -39,7 +41,7 @@ from approxifer_torchserve.serving.worker.payloads import (
     member_request,
     parse_job,
 )
-from approxifer_torchserve.serving.worker.weights import BASE, OwnWeights, WeightsError
+from approxifer_torchserve.serving.worker.weights import OwnWeights, WeightsError
 
 logger = logging.getLogger(__name__)
 NOT_FINITE = "prediction holds NaN or Inf"
@@ -63,6 +65,7 @@ class CodedService:
 
     Args:
         plan: The archive's plan.
+        model_dir: The unpacked archive.
         key: Verifies job headers.
         host: TorchServe.
         entry: The user's ``handle(data, context)``.
@@ -73,7 +76,8 @@ class CodedService:
 
     def __init__(
         self,
-        plan: Mapping[str, Any],
+        plan: Plan,
+        model_dir: Path,
         key: frame.JobKey,
         host: Host,
         entry: Callable[[list[Any], Any], Any],
@@ -86,16 +90,16 @@ class CodedService:
         self.host = host
         self.plain = plain
         self.faults = faults
-        idempotent = bool(plan["policy"]["idempotent"])
+        idempotent = plan.policy.idempotent
         self.whole = WholeFlow(entry, host.enter, idempotent)
         self.staged = None
         if handler is not None:
             self.staged = StagedFlow(handler, host.enter, idempotent, faults.lie)
         self.coding: Coding | None = None
-        if self.staged is not None and plan["mode"] in ("systematic", "coded"):
-            self.coding = Coding(plan, self.staged)
-        files = plan["worker"].get("weights", {})
-        self.weights = OwnWeights(plan.get("models", []), files, handler)
+        if self.staged is not None and plan.grouped:
+            self.coding = Coding(plan, model_dir, self.staged)
+        files = {role: model_dir / name for role, name in plan.worker.weights.items()}
+        self.weights = OwnWeights(plan.models, files, handler)
 
     def handle(self, data: list[Any], context: Any) -> Any:
         """Serves one batch as TorchServe delivers it; returns one body per request."""
@@ -118,7 +122,7 @@ class CodedService:
                 found.append(None)
                 continue
             try:
-                found.append(parse_job(job, len(self.plan["systematic"]), self.plan["queries"]))
+                found.append(parse_job(job, self.plan.num_workers, self.plan.queries))
             except JobError as error:
                 found.append(error)
         return found
@@ -286,7 +290,7 @@ class _Batch:
 
     def _coder(self) -> Coding:
         if self.service.coding is None:
-            mode = self.service.plan["mode"]
+            mode = self.service.plan.mode
             raise CodingError(f"this handler cannot be coded (mode {mode})")
         return self.service.coding
 
@@ -330,8 +334,8 @@ class _Batch:
         data = self.data[index]
         if "first" not in data or "second" not in data:
             raise JobError("compare: expected the parameters first and second")
-        tolerance = self.service.plan["worker"]["tolerance"]
-        verdict = agree(bytes(data["first"]), bytes(data["second"]), **tolerance)
+        near = self.service.plan.worker.tolerance
+        verdict = agree(bytes(data["first"]), bytes(data["second"]), rtol=near.rtol, atol=near.atol)
         self.replies[index] = frame.build({"kind": job.kind, "agree": verdict}, {})
 
     def _predictions(self, index: int, job: Job) -> dict[int, Any]:

@@ -23,7 +23,7 @@ from ts.torch_handler.request_envelope.kserve import KServeEnvelope
 from ts.torch_handler.request_envelope.kservev2 import KServev2Envelope
 
 from approxifer_torchserve.faults import WorkerFaults
-from approxifer_torchserve.serving.plan import read_plan
+from approxifer_torchserve.serving.plan import Plan
 from approxifer_torchserve.serving.worker import reader, request_ids
 from approxifer_torchserve.serving.worker.failures import Failure, refusal
 from approxifer_torchserve.serving.worker.flow import Request
@@ -90,24 +90,24 @@ class ApproxiferService:
         """Loads the user's handler; called once by TorchServe.
 
         Raises:
-            ConfigError: The archive's plan is missing or of another version.
+            ConfigError: The archive's plan is missing or of another format.
         """
         model_dir = Path(context.system_properties["model_dir"])
-        plan = read_plan(model_dir)
+        plan = Plan.read(model_dir)
         envelope = _recorded_envelope.pop() if _recorded_envelope else None
         faults = WorkerFaults()
-        if plan["enabled"]:
-            share_threads(plan["worker"].get("workers") or plan["num_workers"])
+        if plan.enabled:
+            share_threads(plan.worker.workers)
             quieten()
             request_ids.install()
             reader.install(otf_message_handler)
             gpu = placed_gpu(model_dir, os.getppid(), worker_id(sys.argv))
             if gpu is not None:
                 context.system_properties["gpu_id"] = gpu
-        entry, handler = load_handler(plan["worker"]["handler"], context)
+        entry, handler = load_handler(plan.worker.handler, context)
         self.handler, self.staged = handler, is_staged(handler)
         plain = entry if envelope is None else envelope(entry).handle
-        if not plan["enabled"]:
+        if not plan.enabled:
 
             def handle(data: list[Any], batch_context: Any) -> Any:
                 faults.apply()
@@ -115,9 +115,10 @@ class ApproxiferService:
 
             self._handle = handle
             return
-        host = TorchServeHost(handler, envelope, plan["worker"].get("envelope", "auto"))
+        host = TorchServeHost(handler, envelope, plan.worker.envelope)
         service = CodedService(
             plan,
+            model_dir,
             JobKey(model_dir, os.getppid()),
             host,
             entry,

@@ -16,6 +16,7 @@ from serving_harness import MODELS, Worker, png, wrapped
 from approxifer_torchserve.serving.archive.staging import ArchiveError
 from approxifer_torchserve.serving.archive.wrap import wrap_archive
 from approxifer_torchserve.serving.config import ConfigError
+from approxifer_torchserve.serving.plan import Plan
 
 CLASSIC = {"code": {"queries": 4, "stragglers": 1, "systematic": False}}
 
@@ -71,8 +72,8 @@ def check(path, handler="png_handler.py"):
         "requirements.txt",
     )
     assert manifest["runtime"] == "python"
-    plan = json.loads(files["plan.json"])
-    assert plan["worker"]["handler"] == handler
+    plan = Plan.parse(files["plan.json"])
+    assert plan.worker.handler == handler
     assert files[handler] == (MODELS / handler).read_bytes()
     assert {"approxifer_handler.py", "labels.json", "weights.pt"} <= set(files)
     return files, plan, yaml.safe_load(files[model["configFile"]])
@@ -83,7 +84,7 @@ def test_parts(tmp_path, parts):
     report = wrap_archive(export_path=out, approxifer=CLASSIC, **parts)
     assert report.path == out / "pngs.mar"
     _, plan, config = check(report.path)
-    assert (plan["mode"], plan["num_workers"]) == ("coded", 5)
+    assert (plan.mode, plan.num_workers) == ("coded", 5)
     assert config == {
         "batchSize": 3,
         "handler": {"mine": 1, "approxifer": CLASSIC},
@@ -115,9 +116,9 @@ def test_wrapping_twice_needs_rewrap_and_leaves_no_trace_of_the_first(tmp_path, 
     second = wrap_archive(first.path, export_path=tmp_path / "2", rewrap=True)
     direct = wrap_archive(tmp_path / "pngs.mar", export_path=tmp_path / "3")
     assert contents(second.path) == contents(direct.path)
-    assert second.plan["num_workers"] == 9
+    assert second.plan.num_workers == 9
     _, plan, config = check(second.path)
-    assert plan["worker"]["handler"] == "png_handler.py"
+    assert plan.worker.handler == "png_handler.py"
     assert "jobQueueSize" not in config
 
 
@@ -157,7 +158,7 @@ def test_the_printed_command_packs_the_same_files(tmp_path, parts):
 def test_a_model_that_is_disabled_keeps_its_own_settings(tmp_path, parts):
     report = wrap_archive(export_path=tmp_path, approxifer={"enabled": False}, **parts)
     _, plan, config = check(report.path)
-    assert plan["enabled"] is False
+    assert not plan.enabled
     assert set(config) == {"batchSize", "handler", "foo"}
 
 
@@ -167,7 +168,7 @@ def test_settings_that_do_not_fit_are_kept_with_a_warning(tmp_path, parts):
     _, plan, config = check(report.path)
     assert {key: config[key] for key in settings} == settings
     assert config["maxWorkers"] == 9
-    assert plan["worker"]["workers"] == 2
+    assert plan.worker.workers == 2
     said = " ".join(report.warnings)
     assert all(word in said for word in ("minWorkers is 2", "responseTimeout", "maxBatchDelay"))
 
@@ -272,7 +273,7 @@ def test_a_sample_shows_that_inputs_are_integers(tmp_path):
     assert report.mode == "uncoded"
     said = "preprocess gives [1, 3] int64, which cannot be interpolated"
     assert said in report.capability.reasons[0]
-    assert said in report.plan["policy"]["reconstruct_reason"]
+    assert said in report.plan.policy.reconstruct_reason
 
 
 def test_a_sample_that_the_handler_refuses_fails_the_archive(tmp_path, parts):

@@ -50,7 +50,7 @@ def test_without_jobs_the_batch_is_plain_torchserves(tmp_path):
 
 def test_a_disabled_plan_ignores_jobs(tmp_path):
     ours, report = wrapped(tmp_path, approxifer={"enabled": False})
-    assert report.plan["enabled"] is False
+    assert not report.plan.enabled
     config = (report.path / "model-config.yaml").read_text()
     assert "maxBatchDelay" not in config
     _, _, (reply,) = ours.send(ours.raw("a", png(1)))
@@ -157,7 +157,7 @@ def test_torchserves_line_per_request_is_dropped(tmp_path):
 def test_function_handlers_are_hedged_only(tmp_path, handler):
     ours, report = wrapped(tmp_path, handler)
     assert report.mode == "uncoded"
-    assert "hedged" in report.plan["policy"]["reconstruct_reason"]
+    assert "hedged" in report.plan.policy.reconstruct_reason
     replies = ours.reply(*(ours.raw(str(i), b"hi", kind="text/plain") for i in range(2)))
     expected = b"HI" if handler.endswith("shout") else b"model: hi"
     assert [sections for _, sections in replies] == [{"answer": expected}] * 2
