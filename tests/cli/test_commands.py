@@ -106,6 +106,8 @@ def test_codes_as_json_names_those_of_the_registry(run):
         ("archive",),
         ("archive", "--model-name", "x"),
         ("archive", "--mar", "a.mar", "--model-name", "x", "--handler", "h.py"),
+        ("archive", "--mar", "a.mar", "--handler", "h.py"),
+        ("archive", "--mar", "a.mar", "--weights", "parity.pt"),
         ("archive", "--mar", "a.mar", "--option", "systematic"),
         ("archive", "--mar", "a.mar", "--queries", "0"),
         ("deploy", "a.mar", "--default"),

@@ -26,7 +26,7 @@ CALLBACK = "DegradedAccuracy"
 STATE_VERSION = 1
 
 
-class Unpacked(BaseModel):
+class CheckpointParts(BaseModel):
     """What an archive is made from.
 
     Args:
@@ -42,7 +42,7 @@ class Unpacked(BaseModel):
 
 def unpack_checkpoint(
     path: Path, folder: Path, model_file: Path, wanted: Mapping[str, Any] | None = None
-) -> Unpacked:
+) -> CheckpointParts:
     """Takes a checkpoint apart.
 
     Args:
@@ -69,7 +69,7 @@ def unpack_checkpoint(
     report.write_text(json.dumps({**state["reports"][stage], "measured_on": stage}), "utf-8")
     weights = folder / f"{path.stem}.pt"
     torch.save(_own(saved["state_dict"], model, path, model_file), weights)
-    return Unpacked(weights=weights, report=report, code=code)
+    return CheckpointParts(weights=weights, report=report, code=code)
 
 
 def _measurement(callbacks: Mapping[str, Any], path: Path) -> Mapping[str, Any]:

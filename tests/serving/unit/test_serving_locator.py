@@ -7,11 +7,10 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 from screening_harness import CLASSIC, ONE_LIAR, PARITY, Screened, file_of, served
-from serving_harness import MODELS, Worker, png
+from serving_harness import MODELS, Worker, archived, png
 
 from approxifer_torchserve.artifacts.locator_file import load_locator
 from approxifer_torchserve.serving.archive.staging import ArchiveError
-from approxifer_torchserve.serving.archive.wrap import wrap_archive
 from approxifer_torchserve.serving.config import ConfigError
 from approxifer_torchserve.serving.plan import Plan
 
@@ -23,9 +22,7 @@ def wrap(tmp_path, approxifer=ONE_LIAR, source=None, **options):
         options["handler"] = str(MODELS / "curved_handler.py")
         options["extra_files"] = [MODELS / "png_handler.py", *options.get("extra_files", ())]
         options["model_name"] = "m"
-    return wrap_archive(
-        source, export_path=tmp_path / "out", approxifer=approxifer, force=True, **options
-    )
+    return archived(tmp_path / "out", source, approxifer=approxifer, force=True, **options)
 
 
 @pytest.mark.parametrize("approxifer", [ONE_LIAR, PARITY, CLASSIC])

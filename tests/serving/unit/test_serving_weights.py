@@ -13,15 +13,15 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from serving_harness import MODELS, png, wrapped
+from serving_harness import MODELS, archived, png, wrapped
 from torch import nn
 from typer.testing import CliRunner
 
 from approxifer_torchserve.artifacts import weights as own_weights
+from approxifer_torchserve.artifacts.report import ReportError
 from approxifer_torchserve.cli.main import app
 from approxifer_torchserve.codes import make_code
 from approxifer_torchserve.serving.archive.staging import ArchiveError
-from approxifer_torchserve.serving.archive.wrap import wrap_archive
 from approxifer_torchserve.serving.config import ConfigError
 from approxifer_torchserve.serving.plan import Plan
 from approxifer_torchserve.serving.worker import wire
@@ -66,9 +66,9 @@ def one(tmp_path):
 def wrap(tmp_path, weights, approxifer=ONE, source=None, **options):
     if source is None:
         options = {"handler": HANDLER, "model_name": "m", **options}
-    return wrap_archive(
+    return archived(
+        tmp_path / "out",
         source,
-        export_path=tmp_path / "out",
         approxifer=approxifer,
         weights=weights,
         force=True,
@@ -300,7 +300,7 @@ def test_a_report_counts_for_the_weights_that_it_measured(tmp_path, one):
         report.write_text(json.dumps({**found, "weights": weights}))
         assert wrap(tmp_path, one, asked, report=report).plan.policy.reconstruct
     report.write_text(json.dumps({**found, "weights": {"parity": "0" * 64}}))
-    with pytest.raises(ConfigError, match="report: it was measured with other weights of parity"):
+    with pytest.raises(ReportError, match="report: it was measured with other weights of parity"):
         wrap(tmp_path, one, asked, report=report)
 
 
@@ -352,8 +352,11 @@ def test_our_names_are_not_written_over(tmp_path, one):
     [
         ([], "--weights parity=FILE"),
         (["--weights", "student={parity}"], "has no role student"),
-        (["--weights", "parity"], "expected role=file"),
-        (["--weights", "parity={parity}", "--weights", "parity={parity}"], "each role once"),
+        (["--weights", "parity"], "expected ROLE=FILE, got parity"),
+        (
+            ["--weights", "parity={parity}", "--weights", "parity={parity}"],
+            "expected one file for each of the model and the roles",
+        ),
     ],
 )
 def test_the_command_says_what_is_missing_and_exits_with_2(
