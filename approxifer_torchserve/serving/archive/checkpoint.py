@@ -20,7 +20,7 @@ from approxifer_torchserve.artifacts.modules import (
     load_saved,
     make_module,
 )
-from approxifer_torchserve.serving.archive.staging import ArchiveError
+from approxifer_torchserve.serving.archive.packing import ArchiveError
 
 CALLBACK = "DegradedAccuracy"
 STATE_VERSION = 1

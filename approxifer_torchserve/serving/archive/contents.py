@@ -18,9 +18,9 @@ import yaml
 from approxifer_torchserve.artifacts.locator_file import load_locator, with_locator
 from approxifer_torchserve.serving.archive.inspection import handler_file
 from approxifer_torchserve.serving.archive.options import Options
+from approxifer_torchserve.serving.archive.packing import ArchiveError, Unpacked
 from approxifer_torchserve.serving.archive.sample import SampleReport, content_type_of
 from approxifer_torchserve.serving.archive.settings import CONFIG_FILE
-from approxifer_torchserve.serving.archive.staging import ArchiveError, Unpacked
 from approxifer_torchserve.serving.archive.weights import PREFIX, put_weights, remove_weights
 from approxifer_torchserve.serving.config import SECTION, ConfigError
 from approxifer_torchserve.serving.plan import PLAN_FILE, Plan

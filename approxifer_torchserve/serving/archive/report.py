@@ -8,8 +8,8 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict
 
 from approxifer_torchserve.serving.archive.inspection import Capability
+from approxifer_torchserve.serving.archive.packing import Unpacked
 from approxifer_torchserve.serving.archive.sample import SampleReport
-from approxifer_torchserve.serving.archive.staging import Unpacked
 from approxifer_torchserve.serving.plan import Plan
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, Field
 
-from approxifer_torchserve.serving.archive.staging import MANIFEST, ArchiveError, Unpacked
+from approxifer_torchserve.serving.archive.packing import MANIFEST, ArchiveError, Unpacked
 
 TIMEOUT_S = 300.0
 # Archiving does not import what workers run: TorchServe stays out of this process.

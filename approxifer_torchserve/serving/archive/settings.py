@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from approxifer_torchserve.serving.archive.options import Options
-from approxifer_torchserve.serving.archive.staging import ArchiveError, Unpacked
+from approxifer_torchserve.serving.archive.packing import ArchiveError, Unpacked
 from approxifer_torchserve.serving.config import SECTION, ApproxiferConfig, ConfigError, load_config
 from approxifer_torchserve.serving.plan import Unwrapped
 

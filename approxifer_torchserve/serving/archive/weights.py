@@ -12,7 +12,7 @@ from safetensors import SafetensorError, safe_open
 
 from approxifer_torchserve.artifacts.weights import OwnWeightsError, check_purpose, describe, load
 from approxifer_torchserve.serving.archive.inspection import swaps_model
-from approxifer_torchserve.serving.archive.staging import ArchiveError, Unpacked
+from approxifer_torchserve.serving.archive.packing import ArchiveError, Unpacked
 from approxifer_torchserve.serving.config import ConfigError
 from approxifer_torchserve.serving.plan import Plan, PlanWorker
 

@@ -17,6 +17,7 @@ from approxifer_torchserve.artifacts.report import load_report
 from approxifer_torchserve.serving.archive import contents
 from approxifer_torchserve.serving.archive.inspection import Capability, inspect_handler
 from approxifer_torchserve.serving.archive.options import Existing, Options, Parts
+from approxifer_torchserve.serving.archive.packing import ArchiveError, Unpacked, open_source, pack
 from approxifer_torchserve.serving.archive.planning import build_plan
 from approxifer_torchserve.serving.archive.report import (
     ArchiveReport,
@@ -25,7 +26,6 @@ from approxifer_torchserve.serving.archive.report import (
 )
 from approxifer_torchserve.serving.archive.sample import run_sample
 from approxifer_torchserve.serving.archive.settings import Settings, read_settings
-from approxifer_torchserve.serving.archive.staging import ArchiveError, Unpacked, open_source, pack
 from approxifer_torchserve.serving.plan import Plan
 
 __all__ = ["ArchiveError", "ArchiveReport", "Existing", "Options", "Parts", "wrap_archive"]

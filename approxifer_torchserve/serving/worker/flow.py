@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from approxifer_torchserve.serving.worker import trees
-from approxifer_torchserve.serving.worker.failures import Failure, OutputError, describe
+from approxifer_torchserve.serving.worker.answers import Failure, OutputError, describe
 
 logger = logging.getLogger(__name__)
 REFUSER = "preprocess"

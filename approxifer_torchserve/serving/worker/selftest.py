@@ -22,7 +22,7 @@ from ts.model_loader import TsModelLoader
 
 from approxifer_torchserve.serving.plan import Plan
 from approxifer_torchserve.serving.worker import messages, trees, wire
-from approxifer_torchserve.serving.worker import reply as frame
+from approxifer_torchserve.serving.worker.reply import Reply
 
 REPEATS = 3
 
@@ -61,16 +61,16 @@ class SelfTest:
             response = self.service.predict([request])
             times.append((time.perf_counter() - start) * 1000)
         self.milliseconds[job["kind"]] = round(statistics.median(times), 3)
-        code, text, replies = messages.parse_response(response)
+        code, text, parts = messages.parse_response(response)
         if code != 200:
             raise SystemExit(f"{job['kind']}: {code} {text}")
-        header, sections = frame.parse(replies[0].body)
+        header, sections = Reply.parse(parts[0].body)
         if "erasure" in header and job["kind"] != "raw":
             raise SystemExit(f"{job['kind']}: {header['erasure']}")
         if "error" in header:
             error = header["error"]
             raise SystemExit(f"{job['kind']}: {error['status']} {error['message']}")
-        return header, sections, replies[0]
+        return header, sections, parts[0]
 
     def group(self) -> tuple[list[dict[str, Any]], dict[str, tuple[str, bytes]]]:
         """Returns a group's members and parameters in which every query is the sample."""

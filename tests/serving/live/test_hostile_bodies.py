@@ -18,7 +18,7 @@ from PIL import Image
 from safetensors.torch import save
 
 from approxifer_torchserve.serving.archive.wrap import Options, Parts, wrap_archive
-from approxifer_torchserve.serving.worker import reply as frame
+from approxifer_torchserve.serving.worker.reply import Reply
 
 # ------------------------------------------------------------------------------- broken bodies
 
@@ -48,7 +48,7 @@ def cut(body):
     return st.integers(0, len(body) - 1).map(lambda n: body[:n])
 
 
-FRAME = frame.build({"kind": "raw"}, {"answer": b"x" * 40, "prediction": blob("float32", (10,))})
+FRAME = Reply({"kind": "raw"}, {"answer": b"x" * 40, "prediction": blob("float32", (10,))}).build()
 BROKEN = st.one_of(
     st.binary(max_size=600),
     st.binary(max_size=200).map(lambda tail: b"AXF1" + tail),

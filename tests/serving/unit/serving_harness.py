@@ -16,7 +16,7 @@ from ts.model_loader import TsModelLoader
 
 from approxifer_torchserve.serving.archive.wrap import Existing, Options, Parts, wrap_archive
 from approxifer_torchserve.serving.worker import messages
-from approxifer_torchserve.serving.worker import reply as frame
+from approxifer_torchserve.serving.worker.reply import Reply
 
 MODELS = Path(__file__).parent / "models"
 UNWRAPPED = TsModelLoader._load_default_envelope
@@ -90,7 +90,7 @@ class Worker:
     def reply(self, *requests):
         code, text, replies = self.send(*requests)
         assert (code, text) == (200, "Prediction success")
-        return [frame.parse(reply.body) for reply in replies]
+        return [Reply.parse(reply.body) for reply in replies]
 
 
 def archived(export_path, source=None, *, archive_format="default", force=False, **given):

@@ -13,7 +13,7 @@ import pytest
 import yaml
 from serving_harness import MODELS, Worker, archived, png, wrapped
 
-from approxifer_torchserve.serving.archive.staging import ArchiveError
+from approxifer_torchserve.serving.archive.packing import ArchiveError
 from approxifer_torchserve.serving.config import ConfigError
 from approxifer_torchserve.serving.plan import Plan
 

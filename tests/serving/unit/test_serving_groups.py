@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from serving_harness import JSON, frame, png, wrapped
+from serving_harness import JSON, Reply, png, wrapped
 
 from approxifer_torchserve.serving.worker import wire
 
@@ -316,4 +316,4 @@ def test_replication_serves_raw_jobs_only(tmp_path):
     ours, report = wrapped(tmp_path, approxifer=code)
     assert (report.mode, report.plan.copies) == ("replicated", 2)
     _, _, (reply,) = ours.send(ours.raw("a", png(1)))
-    assert "answer" in frame.parse(reply.body)[1]
+    assert "answer" in Reply.parse(reply.body)[1]

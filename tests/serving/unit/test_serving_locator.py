@@ -10,7 +10,7 @@ from screening_harness import CLASSIC, ONE_LIAR, PARITY, Screened, file_of, serv
 from serving_harness import MODELS, Worker, archived, png
 
 from approxifer_torchserve.artifacts.locator_file import load_locator
-from approxifer_torchserve.serving.archive.staging import ArchiveError
+from approxifer_torchserve.serving.archive.packing import ArchiveError
 from approxifer_torchserve.serving.config import ConfigError
 from approxifer_torchserve.serving.plan import Plan
 
@@ -31,12 +31,7 @@ def test_it_is_named_in_the_plan_and_used_by_the_worker(tmp_path, approxifer):
     locator = load_locator(tmp_path / "fitted.safetensors")
     assert report.plan.worker.locator == NAME
     assert load_locator(worker.model_dir / NAME) == locator
-    service = worker.service._entry_point.__self__
-    code = next(
-        cell.cell_contents
-        for cell in service._handle.__closure__
-        if hasattr(cell.cell_contents, "coding")
-    ).coding.code
+    code = worker.service._entry_point.__self__.coded.coding.code
     assert code.locator == locator
     assert not [w for w in report.warnings if "locator" in w]
 

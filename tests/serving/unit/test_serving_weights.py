@@ -21,7 +21,7 @@ from approxifer_torchserve.artifacts import weights as own_weights
 from approxifer_torchserve.artifacts.report import ReportError
 from approxifer_torchserve.cli.main import app
 from approxifer_torchserve.codes import make_code
-from approxifer_torchserve.serving.archive.staging import ArchiveError
+from approxifer_torchserve.serving.archive.packing import ArchiveError
 from approxifer_torchserve.serving.config import ConfigError
 from approxifer_torchserve.serving.plan import Plan
 from approxifer_torchserve.serving.worker import wire
@@ -81,10 +81,7 @@ def user(worker):
 
 
 def service(worker):
-    for cell in worker.service._entry_point.__self__._handle.__closure__:
-        if hasattr(cell.cell_contents, "weights"):
-            return cell.cell_contents
-    raise AssertionError
+    return worker.service._entry_point.__self__.coded
 
 
 def truth(seed):
