@@ -215,7 +215,7 @@ def run(
 
 
 def _pairs(given: list[str] | None, option: str) -> dict[str, Any]:
-    """Read key=value options; values are YAML: numbers, booleans and lists are what they seem."""
+    """Reads key=value options; values are YAML: numbers, booleans and lists are what they seem."""
     pairs = {}
     for text in given or []:
         key, equals, value = text.partition("=")
@@ -237,7 +237,7 @@ def _moved(result: ArchiveReport, output: Path) -> ArchiveReport:
 
 
 def describe_check(plan: Plan) -> str:
-    """Say how a plan's answers are verified, for a reader."""
+    """Says how a plan's answers are verified, for a reader."""
     if not plan.enabled:
         return "none: served plainly"
     what = {
@@ -254,7 +254,7 @@ def describe_check(plan: Plan) -> str:
 
 
 def show(result: ArchiveReport) -> None:
-    """Print what was made and how to use it."""
+    """Prints what was made and how to use it."""
     plan = result.plan
     table = Table(show_header=False, box=None)
     table.add_row("archive", str(result.path))

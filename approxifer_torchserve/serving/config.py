@@ -65,7 +65,7 @@ class CodeConfig(BaseModel):
 
 
 class QuarantineConfig(BaseModel):
-    """When a worker is kept from clients: ``wrong`` of its last ``of`` judged answers."""
+    """When a worker is kept from clients: ``wrong`` of its last ``of`` checked answers."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

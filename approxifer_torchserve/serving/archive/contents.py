@@ -111,7 +111,7 @@ def put_probe(folder: Path, plan: Plan, options: Options, found: SampleReport | 
     Args:
         folder: The archive's files.
         plan: How it is served.
-        options: Hold the sample.
+        options: What was asked for, with the sample.
         found: What became of it; None without one.
 
     Raises:

@@ -58,7 +58,7 @@ def open_source(source: Parts | Existing, folder: Path) -> Unpacked:
 
     Args:
         source: The model.
-        folder: It does not exist yet, its parent does.
+        folder: Receives the files; it does not exist yet, its parent does.
 
     Returns:
         The files, with the manifest under the name and version that were asked for.

@@ -81,13 +81,13 @@ class GrpcPredictions:
     def predict(
         self, model: str, inputs: bytes | Mapping[str, bytes], version: str | None = None
     ) -> bytes:
-        """Ask for one prediction.
+        """Asks for one prediction.
 
         Args:
             model: The model's name.
             inputs: The request's body, or its parameters by name. ``x-approxifer-accept`` and
                 ``x-approxifer-deadline-ms`` among them are request options, as REST's headers.
-            version: None for the default version.
+            version: A version of it; None for the default one.
 
         Returns:
             The answer's body, as REST would return it.
@@ -118,11 +118,11 @@ class GrpcPredictions:
         return bytes(reply.prediction)
 
     def close(self) -> None:
-        """Close the connection."""
+        """Closes the connection."""
         self._channel.close()
 
     def __enter__(self) -> GrpcPredictions:
-        """Return itself."""
+        """Returns itself."""
         return self
 
     def __exit__(
@@ -131,5 +131,5 @@ class GrpcPredictions:
         value: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Close the connection."""
+        """Closes the connection."""
         self.close()

@@ -24,7 +24,7 @@ class KeyFileError(ValueError):
 
 
 def read_key(key_file: str | Path, kind: Kind) -> str:
-    """Read one key of TorchServe's key file.
+    """Reads one key of TorchServe's key file.
 
     Args:
         key_file: ``key_file.json`` of the server's folder.
@@ -40,7 +40,7 @@ def read_key(key_file: str | Path, kind: Kind) -> str:
 
 
 def is_refusal(reply: httpx.Response) -> bool:
-    """Tell whether TorchServe refused the token; it says so with status 400."""
+    """Tells whether TorchServe refused the token; it says so with status 400."""
     return reply.status_code in (400, 401, 403) and REFUSED in reply.text
 
 
@@ -71,7 +71,7 @@ class TokenAuth(httpx.Auth):
         self.kind = kind
 
     def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
-        """Send the request, and a second time if a newer key has been written meanwhile.
+        """Sends the request, and a second time if a newer key has been written meanwhile.
 
         Raises:
             KeyFileError: The key file cannot be read.

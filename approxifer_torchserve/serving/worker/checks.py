@@ -127,7 +127,7 @@ def stack_answers(workers: int, blobs: Mapping[int, Any]) -> tuple[trees.Tree, T
     """Puts the answers of a group into one batch, for a code that finds the wrong ones.
 
     Args:
-        workers: N+1.
+        workers: N+1, how many coded queries a group has.
         blobs: Predictions by coded query, as `wire.encode` writes them.
 
     Returns:

@@ -34,9 +34,9 @@ def request(
     """Makes one request as a worker's socket reader delivers it.
 
     Args:
-        request_id: Its id.
-        parameters: Content type and bytes of each parameter, by name.
-        headers: Request headers.
+        request_id: Its id, as the frontend gives one.
+        parameters: The content type and bytes of each parameter, by name.
+        headers: Its headers.
     """
     read = []
     for name, (content_type, raw) in parameters.items():

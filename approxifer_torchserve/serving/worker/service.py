@@ -59,7 +59,7 @@ NOT_FINITE = "prediction holds NaN or Inf"
 
 
 class Host(Protocol):
-    """What the service needs of TorchServe; implemented in ``worker``."""
+    """What the service needs of TorchServe; implemented in ``worker.torchserve``."""
 
     def enter(self, requests: Sequence[Request]) -> Any:
         """Makes and sets the user handler's context for these requests' rows; returns it."""
@@ -77,8 +77,8 @@ class CodedService:
     Args:
         plan: The archive's plan.
         model_dir: The unpacked archive.
-        key: Verifies job headers.
-        host: TorchServe.
+        key: What the plugin signs job headers with.
+        host: The TorchServe that calls.
         entry: The user's ``handle(data, context)``.
         plain: The same within the server's envelope, as plain TorchServe would call it.
         handler: The user's handler object if its steps can be called one by one, else None.

@@ -46,7 +46,7 @@ class OwnWeights:
         models: The role of each coded query, ``base`` for the handler's own.
         files: Their files, by role.
         handler: The user's handler, whose ``model`` is swapped while a role's module computes.
-        clock: Monotonic seconds.
+        clock: Returns monotonic seconds.
     """
 
     def __init__(
