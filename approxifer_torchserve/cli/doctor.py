@@ -108,7 +108,7 @@ def _plugin() -> Finding:
 
 
 def _ports() -> Finding:
-    from approxifer_torchserve.serving.server.launcher import Ports
+    from approxifer_torchserve.serving.server.options import Ports
 
     standard = asdict(Ports())
     taken = []

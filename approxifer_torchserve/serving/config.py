@@ -124,6 +124,25 @@ class ApproxiferConfig(BaseModel):
     envelope: Literal["auto", "none"] = "auto"
 
 
+def sections(model_yaml: Mapping[str, Any] | None) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Returns ``handler`` and ``handler.approxifer`` of a parsed ``model-config.yaml``.
+
+    Args:
+        model_yaml: The whole file as a mapping, or None; what is absent is empty.
+
+    Raises:
+        ConfigError: One of them is no mapping.
+    """
+    found: list[dict[str, Any]] = [dict(model_yaml or {})]
+    for key in SECTION.split("."):
+        value = found[-1].get(key)
+        if value is not None and not isinstance(value, Mapping):
+            name = SECTION[: SECTION.index(key) + len(key)]
+            raise ConfigError(f"{name}: expected a mapping, got {type(value).__name__}")
+        found.append(dict(value or {}))
+    return found[1], found[2]
+
+
 def load_config(model_yaml: Mapping[str, Any] | None) -> ApproxiferConfig:
     """Reads the section out of a parsed ``model-config.yaml``.
 
@@ -133,18 +152,8 @@ def load_config(model_yaml: Mapping[str, Any] | None) -> ApproxiferConfig:
     Raises:
         ConfigError: A value is wrong or a key is unknown.
     """
-    handler = (model_yaml or {}).get("handler")
-    if handler is None:
-        return ApproxiferConfig()
-    if not isinstance(handler, Mapping):
-        raise ConfigError(f"handler: expected a mapping, got {type(handler).__name__}")
-    section = handler.get("approxifer")
-    if section is None:
-        return ApproxiferConfig()
-    if not isinstance(section, Mapping):
-        raise ConfigError(f"{SECTION}: expected a mapping, got {type(section).__name__}")
     try:
-        return ApproxiferConfig.model_validate(dict(section))
+        return ApproxiferConfig.model_validate(sections(model_yaml)[1])
     except ValidationError as error:
         raise ConfigError(problems(error, f"{SECTION}.")) from None
 

@@ -12,7 +12,12 @@ import yaml
 
 from approxifer_torchserve.serving.archive.options import Options
 from approxifer_torchserve.serving.archive.packing import ArchiveError, Unpacked
-from approxifer_torchserve.serving.config import SECTION, ApproxiferConfig, ConfigError, load_config
+from approxifer_torchserve.serving.config import (
+    ApproxiferConfig,
+    ConfigError,
+    load_config,
+    sections,
+)
 from approxifer_torchserve.serving.plan import Unwrapped
 
 CONFIG_FILE = "model-config.yaml"
@@ -88,8 +93,7 @@ def read_settings(archive: Unpacked, options: Options, config_file: Path | None 
     name = archive.model.get("configFile")
     user = {} if name is None else _read_yaml(archive.folder / name)
     merged = {**user, **options.settings}
-    handler = _mapping(merged, "handler", "handler")
-    section = dict(_mapping(handler, "approxifer", SECTION))
+    handler, section = sections(merged)
     for key, value in options.approxifer.items():
         old = section.get(key)
         if isinstance(old, Mapping) and isinstance(value, Mapping):
@@ -97,13 +101,6 @@ def read_settings(archive: Unpacked, options: Options, config_file: Path | None 
         section[key] = value
     merged["handler"] = {**handler, "approxifer": section}
     return Settings(Unwrapped(configFile=name, yaml=user), merged, load_config(merged))
-
-
-def _mapping(holder: Mapping[str, Any], key: str, name: str) -> Mapping[str, Any]:
-    value = holder.get(key) or {}
-    if not isinstance(value, Mapping):
-        raise ConfigError(f"{name}: expected a mapping, got {type(value).__name__}")
-    return value
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:

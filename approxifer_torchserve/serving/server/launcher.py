@@ -20,30 +20,13 @@ import tempfile
 import time
 from importlib.resources import files
 from pathlib import Path
-from types import TracebackType
 
 import httpx
 import psutil
 
 from approxifer_torchserve.serving.jar import find_java, model_server_jar, plugin_jar
-from approxifer_torchserve.serving.server.options import (
-    DEFAULT_VMARGS,
-    Ports,
-    ServerOptions,
-    render_config,
-)
+from approxifer_torchserve.serving.server.options import Ports, ServerOptions, render_config
 from approxifer_torchserve.serving.server.tokens import KeyFileError, Kind, read_key
-
-__all__ = [
-    "DEFAULT_VMARGS",
-    "LaunchError",
-    "Ports",
-    "ServerOptions",
-    "TorchServe",
-    "end_workers",
-    "is_worker",
-    "worker_processes",
-]
 
 MAIN_CLASS = "org.pytorch.serve.ModelServer"
 WORKER_SCRIPT = "model_service_worker.py"
@@ -307,12 +290,7 @@ class TorchServe:
         """Starts the server."""
         return self.start()
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *unused: object) -> None:
         """Stops the server."""
         self.stop()
 
