@@ -154,44 +154,36 @@ class _Batch:
         self.data = data
         self.context = context
         self.jobs = jobs
+        self.kinds: dict[str, list[tuple[int, Job]]] = {}
         self.replies: dict[int, Any] = {}
         self.mates: dict[str, Mates] = {BASE: Mates()}
         self.places: dict[int, tuple[Mates, int]] = {}
 
     def serve(self) -> list[Any]:
-        kinds: dict[str, list[tuple[int, Job]]] = {}
         outsiders = []
         for index, job in enumerate(self.jobs):
             if isinstance(job, Job):
-                kinds.setdefault(job.kind, []).append((index, job))
+                self.kinds.setdefault(job.kind, []).append((index, job))
             elif job is None:
                 outsiders.append(index)
             else:
                 self._error(index, "unknown", str(job))
         self._serve_outsiders(outsiders)
-        for kind, step in (
-            ("encode", self._encode),
-            ("parity", self._parity),
-            ("coded", self._coded),
-        ):
-            for index, job in kinds.get(kind, []):
-                self._guarded(index, job, step)
-        self._serve_raw(kinds.get("raw", []))
+        self._each(encode=self._encode, parity=self._parity, coded=self._coded)
+        self._serve_raw(self.kinds.get("raw", []))
         for role, mates in self.mates.items():
             if role != BASE and self.service.staged is not None:
                 self.service.weights.infer(role, mates, self.service.staged)
-        for kind in ("parity", "coded"):
-            for index, job in kinds.get(kind, []):
-                if index in self.places:
-                    self._guarded(index, job, self._prediction)
-        for kind, step in (
-            ("screen", self._screen),
-            ("decode", self._decode),
-            ("compare", self._compare),
-        ):
-            for index, job in kinds.get(kind, []):
-                self._guarded(index, job, step)
+        self._each(parity=self._prediction, coded=self._prediction)
+        self._each(screen=self._screen, decode=self._decode, compare=self._compare)
         return [self.replies[index] for index in range(len(self.jobs))]
+
+    def _each(self, **steps: Callable[[int, Job], None]) -> None:
+        """Runs a step on each job of its kind that has no reply yet."""
+        for kind, step in steps.items():
+            for index, job in self.kinds.get(kind, []):
+                if index not in self.replies:
+                    self._guarded(index, job, step)
 
     def _guarded(self, index: int, job: Job, step: Callable[[int, Job], None]) -> None:
         request_ids.working_on(job.requests or [self.context.request_ids[index]])
