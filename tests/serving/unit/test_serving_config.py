@@ -1,6 +1,7 @@
 """handler.approxifer in model-config.yaml, and the plan it becomes."""
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -244,3 +245,11 @@ def test_what_must_not_run_twice_goes_to_one_worker_only(section, said):
 def test_verification_that_cannot_be_is_refused(section, said):
     with pytest.raises(ConfigError, match=said):
         build_plan(config(**section), STAGED, None)
+
+
+def test_the_plan_in_the_protocols_page_is_one():
+    page = Path(__file__).parents[3] / "docs" / "protocol.md"
+    example = page.read_text(encoding="utf-8").split("```json\n")[1].split("```")[0]
+    plan = Plan.parse(example)
+    assert (plan.mode, plan.num_workers, plan.worker.workers) == ("systematic", 9, 9)
+    assert json.loads(plan.model_dump_json()) == json.loads(example)
