@@ -32,7 +32,7 @@ lint: $(STAMP)  ## style, types, import directions, committed files
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/lint-imports
+	$(BIN)/lint-imports --no-cache
 	$(BIN)/python .ci/check_files.py
 	.ci/java-format
 

@@ -48,29 +48,21 @@ class _Case:
         return self.answers[self.groups, self.workers]
 
     def integers(self, low: int, high: int) -> Tensor:
-        """Draw int64 ``[m]`` from low..high-1."""
+        """Draws int64 ``[m]`` from low..high-1."""
         return torch.randint(low, max(high, low + 1), (len(self.groups),), generator=self.generator)
 
     def normal(self, features: int) -> Tensor:
-        """Draw ``[m, features]`` from the standard normal distribution."""
+        """Draws ``[m, features]`` from the standard normal distribution."""
         drawn = torch.randn(len(self.groups), features, generator=self.generator)
         return drawn.to(self.answers.dtype)
 
     def in_one_element(self, change: Callable[[Tensor], Tensor]) -> Tensor:
-        """Change one random element of each answer; ``change`` maps ``[m]`` to ``[m]``."""
+        """Changes one random element of each answer; ``change`` maps ``[m]`` to ``[m]``."""
         wrong = self.truth.clone()
         rows = torch.arange(len(wrong))
         column = self.integers(0, wrong.shape[1])
         wrong[rows, column] = change(wrong[rows, column])
         return wrong
-
-
-def _gaussian(case: _Case) -> Tensor:
-    return case.truth + case.size * case.normal(case.answers.shape[2])
-
-
-def _sign_flip(case: _Case) -> Tensor:
-    return -case.truth
 
 
 def _permuted(case: _Case) -> Tensor:
@@ -90,7 +82,7 @@ def _misrouted(case: _Case) -> Tensor:
 
 
 def flip_exponent(values: Tensor, bit: int | Tensor) -> Tensor:
-    """Flip one bit of floating point exponents.
+    """Flips one bit of floating point exponents.
 
     Args:
         values: float32 or float64, any shape.
@@ -110,33 +102,22 @@ def flip_exponent(values: Tensor, bit: int | Tensor) -> Tensor:
     return (values.contiguous().view(integer) ^ mask).view(values.dtype)
 
 
-def _exponent(case: _Case) -> Tensor:
+def _exponent(case: _Case, bits: int | None = None) -> Tensor:
+    """Flips one of the lowest bits, of all where None, in one element."""
     if case.answers.dtype not in EXPONENT:
         raise TypeError(f"kind 'exponent' needs float32 or float64, got {case.answers.dtype}")
-    width = EXPONENT[case.answers.dtype][2]
+    width = EXPONENT[case.answers.dtype][2] if bits is None else bits
     return case.in_one_element(lambda values: flip_exponent(values, case.integers(0, width)))
 
 
-def _exponent_low(case: _Case) -> Tensor:
-    return case.in_one_element(lambda values: flip_exponent(values, case.integers(0, 4)))
-
-
 def _exponent_gross(case: _Case) -> Tensor:
-    """What flipping a 0 of exponent bit 4, 5 or 6 does: the value grows by 2**16 or more."""
+    """Does what flipping a 0 of exponent bit 4, 5 or 6 does: the value grows by 2**16 or more."""
 
     def grow(values: Tensor) -> Tensor:
         factor = 2.0 ** (2.0 ** case.integers(4, 7).double())
         return torch.copysign(values.abs().double().clamp_min(2.0**-7) * factor, values)
 
     return case.in_one_element(lambda values: grow(values).to(values.dtype))
-
-
-def _nan(case: _Case) -> Tensor:
-    return case.in_one_element(lambda values: torch.full_like(values, float("nan")))
-
-
-def _huge(case: _Case) -> Tensor:
-    return case.truth * case.size
 
 
 def _element(case: _Case) -> Tensor:
@@ -155,22 +136,32 @@ class _Kind:
 
 
 _KINDS: dict[str, _Kind] = {
-    "gaussian": _Kind(_gaussian, 10.0, "normal noise of standard deviation `size` is added"),
-    "sign_flip": _Kind(_sign_flip, 1.0, "every element changes its sign"),
+    "gaussian": _Kind(
+        lambda case: case.truth + case.size * case.normal(case.answers.shape[2]),
+        10.0,
+        "normal noise of standard deviation `size` is added",
+    ),
+    "sign_flip": _Kind(lambda case: -case.truth, 1.0, "every element changes its sign"),
     "permuted": _Kind(_permuted, 1.0, "the elements in random order"),
     "stuck": _Kind(_stuck, 1.0, "the answer that this worker gave to another group", False),
     "misrouted": _Kind(_misrouted, 1.0, "another worker's answer of this group", False),
     "exponent": _Kind(_exponent, 1.0, "one random exponent bit of one random element flipped"),
-    "exponent_low": _Kind(_exponent_low, 1.0, "one element times or by 2, 4, 16 or 256"),
+    "exponent_low": _Kind(
+        lambda case: _exponent(case, 4), 1.0, "one element times or by 2, 4, 16 or 256"
+    ),
     "exponent_gross": _Kind(_exponent_gross, 1.0, "one element grows by 2^16, 2^32 or 2^64"),
-    "nan": _Kind(_nan, 1.0, "one element is NaN"),
-    "huge": _Kind(_huge, 1e6, "every element is multiplied by `size`"),
+    "nan": _Kind(
+        lambda case: case.in_one_element(lambda values: torch.full_like(values, torch.nan)),
+        1.0,
+        "one element is NaN",
+    ),
+    "huge": _Kind(lambda case: case.truth * case.size, 1e6, "every element times `size`"),
     "element": _Kind(_element, 10.0, "one element is off by normal noise of scale `size`"),
 }
 
 
 def corruption_kinds() -> dict[str, str]:
-    """List the kinds of wrong answers.
+    """Lists the kinds of wrong answers.
 
     Returns:
         Name to explanation.
@@ -193,7 +184,7 @@ def wrong_answers(
     size: float | Tensor | None = None,
     generator: torch.Generator | None = None,
 ) -> Tensor:
-    """Make wrong answers for chosen workers of chosen groups.
+    """Makes wrong answers for chosen workers of chosen groups.
 
     Args:
         answers: ``[groups, N+1, features]`` on the CPU, all true; two groups or more for ``stuck``.
@@ -223,7 +214,7 @@ def corrupt(
     size: float | None = None,
     generator: torch.Generator | None = None,
 ) -> pytree.PyTree:
-    """Replace the answers of liars by wrong ones.
+    """Replaces the answers of liars by wrong ones.
 
     Args:
         answers: Leaves ``[groups, N+1, *p]`` on the CPU; each leaf is corrupted by itself.
@@ -260,7 +251,7 @@ def corrupt_alone(
     size: float | None = None,
     generator: torch.Generator | None = None,
 ) -> Tensor:
-    """Replace one worker's answer by a wrong one, as the worker itself can do.
+    """Replaces one worker's answer by a wrong one, as the worker itself can do.
 
     Args:
         answer: Any shape, on the CPU.

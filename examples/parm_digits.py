@@ -30,7 +30,7 @@ from approxifer_torchserve.examples.parm_measure import (
 
 
 def main() -> None:
-    """Train, measure, show."""
+    """Trains, measures, shows."""
     parser = argparse.ArgumentParser(description="ParM on digits")
     parser.add_argument("--out", type=Path, default=Path("build/parm_digits"))
     parser.add_argument("--queries", default="2,4", help="values of K, by commas")

@@ -28,7 +28,7 @@ from approxifer_torchserve.examples.parm_measure import (
 
 
 def main() -> None:
-    """Train, measure, show."""
+    """Trains, measures, shows."""
     parser = argparse.ArgumentParser(description="ParM for a frozen model")
     parser.add_argument("--model", required=True)
     parser.add_argument("--weights", type=Path)

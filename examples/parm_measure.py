@@ -54,7 +54,7 @@ class Telling(L.Callback):
     """Prints the loss ten times in a training."""
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Print one line, unless the last one is too near."""
+        """Prints one line, unless the last one is too near."""
         done, of = trainer.current_epoch + 1, trainer.max_epochs or 1
         if done * 10 // of > (done - 1) * 10 // of:
             loss = float(trainer.callback_metrics["train_loss"])
@@ -68,7 +68,7 @@ def train_parity(
     recipe: Recipe,
     folder: Path,
 ) -> dict[str, Any]:
-    """Train the parity of ``parm`` with S=1.
+    """Trains the parity of ``parm`` with S=1.
 
     Args:
         base: The model that is served.
@@ -115,7 +115,7 @@ def train_parity(
 def measure(
     base: nn.Module, queries: int, unseen: Data, groups: int, folder: Path, seed: int, **about: Any
 ) -> list[dict[str, Any]]:
-    """Measure ``parm``, systematic ApproxIFER and no code on labelled data, S=1.
+    """Measures ``parm``, systematic ApproxIFER and no code on labelled data, S=1.
 
     Args:
         base: The model.
@@ -158,7 +158,7 @@ def measure(
 
 
 def show(rows: Sequence[dict[str, Any]], title: str) -> None:
-    """Print the table and what its columns are."""
+    """Prints the table and what its columns are."""
     table = Table("K", "code", "workers", "base", "A_o", "A_d", "A_d agrees", title=title)
     for row in rows:
         figures = (f"{row[key]:.3f}" for key in ("base", "A_o", "A_d", "agreement_lost"))
@@ -175,7 +175,7 @@ def show(rows: Sequence[dict[str, Any]], title: str) -> None:
 
 
 def write(out: Path, module: str, rows: Sequence[dict[str, Any]], **about: Any) -> None:
-    """Write ``report.json``: the command, how the parities were trained, and every row."""
+    """Writes ``report.json``: the command, how the parities were trained, and every row."""
     out.mkdir(parents=True, exist_ok=True)
     report = {
         "command": ["python", "-m", module, *sys.argv[1:]],
@@ -187,7 +187,7 @@ def write(out: Path, module: str, rows: Sequence[dict[str, Any]], **about: Any) 
 
 
 def data_of(images: Tensor, labels: Tensor) -> Data:
-    """Make labelled data of tensors, ``[n, *q]`` and ``[n]``."""
+    """Makes labelled data of tensors, ``[n, *q]`` and ``[n]``."""
     return Data(len(labels), partial(_fetch, images, labels), "")
 
 

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from approxifer_torchserve.codes import Code
-from approxifer_torchserve.codes.locators.base import LocatingCode, Locator
+from approxifer_torchserve.codes import Code, LocatingCode, Locator
 from approxifer_torchserve.codes.locators.gaussian import GaussianLocator
 from approxifer_torchserve.codes.locators.network import NetworkLocator
 from approxifer_torchserve.codes.locators.outlier import OutlierLocator
@@ -20,19 +18,16 @@ from approxifer_torchserve.codes.locators.residual import ResidualLocator
 HEADER = "approxifer_locator"
 FORMAT = 2
 _KINDS: dict[str, type[Locator]] = {
-    locator.kind: locator
-    for locator in (
-        GaussianLocator,
-        NetworkLocator,
-        OutlierLocator,
-        RationalLocator,
-        ResidualLocator,
-    )
+    "gaussian": GaussianLocator,
+    "network": NetworkLocator,
+    "outlier": OutlierLocator,
+    "rational": RationalLocator,
+    "residual": ResidualLocator,
 }
 
 
 def save_locator(locator: Locator, path: str | Path) -> None:
-    """Write a locator to a file.
+    """Writes a locator to a file.
 
     Args:
         locator: Any locator of this package.
@@ -47,7 +42,7 @@ def save_locator(locator: Locator, path: str | Path) -> None:
 
 
 def load_locator(path: str | Path) -> Locator:
-    """Read a locator from a file; nothing in it is executed.
+    """Reads a locator from a file; nothing in it is executed.
 
     Args:
         path: A file of ``save_locator``.
@@ -70,25 +65,30 @@ def load_locator(path: str | Path) -> Locator:
     try:
         header = json.loads(text)
         form, kind, settings = header["format"], header["kind"], header["settings"]
-    except (ValueError, TypeError, KeyError) as error:
+    except (KeyError, RecursionError, TypeError, ValueError) as error:
         raise ValueError(f"{path} has a broken header: {error!r}") from error
-    if form != FORMAT or kind not in _KINDS:
+    known = sorted(_KINDS)
+    if form != FORMAT or kind not in known:
         raise ValueError(
-            f"{path} must be of format {FORMAT} and one of {sorted(_KINDS)}, got format {form!r} "
+            f"{path} must be of format {FORMAT} and one of {known}, got format {form!r} "
             f"and kind {kind!r}"
         )
     try:
         return _KINDS[kind].restore(settings, tensors)
-    except (AssertionError, KeyError, TypeError, RuntimeError) as error:
+    except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
         raise ValueError(f"{path} holds a broken locator of kind {kind!r}: {error!r}") from error
 
 
 def with_locator(code: Code, locator: Locator) -> LocatingCode:
     """Returns a code that finds wrong answers with this locator.
 
+    Args:
+        code: A code that takes a locator.
+        locator: The locator.
+
     Raises:
         ValueError: The code takes no locator, or one of another shape.
     """
     if not isinstance(code, LocatingCode):
         raise ValueError(f"code {code.name} takes no locator")
-    return replace(code, locator=locator)
+    return code.with_locator(locator)

@@ -3,27 +3,26 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import json
-import sys
 import tempfile
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
 
-from approxifer_torchserve.artifacts.modules import import_name
-
-
-class ModelError(ValueError):
-    """The model cannot be loaded; the message says what was expected and which option to change."""
+from approxifer_torchserve.artifacts.modules import (
+    ModelError,
+    fitting_weights,
+    import_name,
+    load_saved,
+    make_module,
+)
 
 
 def load_model(source: str, weights: Path | None = None) -> tuple[nn.Module, str]:
-    """Load a model in eval mode.
+    """Loads a model in eval mode.
 
     Args:
         source: A ``.mar``; a TorchScript file; or ``module:Class`` (or a function) that makes an
@@ -62,36 +61,30 @@ def load_model(source: str, weights: Path | None = None) -> tuple[nn.Module, str
 
 
 def load_weights(module: nn.Module, path: Path) -> nn.Module:
-    """Load a state dict or a checkpoint into a module.
+    """Loads a state dict or a checkpoint into a module.
 
     Args:
-        module: Where to.
+        module: Receives the weights; a checkpoint's may hold it as an attribute.
         path: A file of ``torch.save``; read with ``weights_only``.
 
     Returns:
         The module.
 
     Raises:
-        ModelError: The names in the file do not fit the module.
+        ModelError: The file cannot be read, or its names do not fit the module.
     """
-    try:
-        saved = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, ValueError) as error:
-        raise ModelError(f"weights: {path} cannot be read: {error}") from error
+    saved = load_saved("weights", path)
     state = saved.get("state_dict", saved) if isinstance(saved, Mapping) else None
     if not isinstance(state, Mapping):
         raise ModelError(f"weights: expected a state dict in {path}, got {type(saved).__name__}")
-    wanted = set(module.state_dict())
-    prefixes = {""} | {f"{name.split('.')[0]}." for name in state}
-    for prefix in sorted(prefixes):
-        fitting = {k[len(prefix) :]: v for k, v in state.items() if k.startswith(prefix)}
-        if set(fitting) == wanted:
-            module.load_state_dict(fitting)
-            return module
-    raise ModelError(
-        f"weights: {path} does not fit {type(module).__name__}: expected names like "
-        f"{sorted(wanted)[:3]}, got {sorted(state)[:3]}"
-    )
+    fitting = fitting_weights(state, module)
+    if fitting is None:
+        raise ModelError(
+            f"weights: {path} does not fit {type(module).__name__}: expected names like "
+            f"{sorted(module.state_dict())[:3]}, got {sorted(state)[:3]}"
+        )
+    module.load_state_dict(fitting)
+    return module
 
 
 def _script(path: Path) -> nn.Module:
@@ -111,7 +104,7 @@ def _is_mar(path: Path) -> bool:
 
 
 def _from_mar(path: Path) -> nn.Module:
-    """Load a model as TorchServe's BaseHandler would; the handler itself is not run."""
+    """Loads a model as TorchServe's BaseHandler would; the handler itself is not run."""
     with tempfile.TemporaryDirectory(prefix="approxifer-evaluate-") as name, zipfile.ZipFile(
         path
     ) as archive:  # fmt: skip
@@ -126,32 +119,8 @@ def _from_mar(path: Path) -> nn.Module:
                     "handler loads the model itself; give --model module:Class --weights file"
                 )
             return _script(folder / serialized)
-        module = _only_class(folder, model["modelFile"])()
-        if not isinstance(module, nn.Module):
-            raise ModelError(f"model: the class in {model['modelFile']} is no nn.Module")
+        module = make_module("model", folder / model["modelFile"])
         return load_weights(module, folder / serialized) if serialized else module
-
-
-def _only_class(folder: Path, name: str) -> Callable[[], Any]:
-    spec = importlib.util.spec_from_file_location(Path(name).stem, folder / name)
-    if spec is None or spec.loader is None:
-        raise ModelError(f"model: {name} in the archive is no Python file")
-    module = importlib.util.module_from_spec(spec)
-    sys.path.insert(0, str(folder))
-    try:
-        spec.loader.exec_module(module)
-    finally:
-        sys.path.remove(str(folder))
-    classes = [
-        value
-        for value in vars(module).values()
-        if isinstance(value, type) and value.__module__ == module.__name__
-    ]
-    if len(classes) != 1:
-        raise ModelError(
-            f"model: expected one class in {name}, as TorchServe does, got {len(classes)}"
-        )
-    return classes[0]
 
 
 def _identity(module: nn.Module) -> str:

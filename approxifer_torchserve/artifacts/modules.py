@@ -1,11 +1,21 @@
-"""Names of the user's own Python code, imported from where the command runs."""
+"""The user's own Python code: a name of it, or the one class of a file, and weights that fit it."""
 
 from __future__ import annotations
 
 import importlib
+import importlib.util
+import pickle
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+class ModelError(ValueError):
+    """The model cannot be loaded; the message says what was expected and which option to change."""
 
 
 def import_name(argument: str, source: str) -> Any:
@@ -14,6 +24,9 @@ def import_name(argument: str, source: str) -> Any:
     Args:
         argument: What the name was given for; errors begin with it.
         source: The name.
+
+    Returns:
+        What the module has by that name.
 
     Raises:
         ImportError: There is no such module or name.
@@ -26,3 +39,81 @@ def import_name(argument: str, source: str) -> Any:
         return getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError) as error:
         raise ImportError(f"{argument}: {source!r} cannot be imported: {error}") from error
+
+
+def make_module(argument: str, path: Path) -> nn.Module:
+    """Makes the module whose class is the only one in a file, as TorchServe does.
+
+    Args:
+        argument: What the file was given for; errors begin with it.
+        path: A Python file, which may import others of its folder.
+
+    Returns:
+        What the class makes without arguments.
+
+    Raises:
+        ModelError: It is no Python file, has no class or several, or makes no ``nn.Module``.
+    """
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    if spec is None or spec.loader is None or not path.is_file():
+        raise ModelError(f"{argument}: {path.name} is no Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.path.insert(0, str(path.parent))
+    try:
+        spec.loader.exec_module(module)
+    finally:
+        sys.path.remove(str(path.parent))
+    classes = [
+        value
+        for value in vars(module).values()
+        if isinstance(value, type) and value.__module__ == module.__name__
+    ]
+    if len(classes) != 1:
+        raise ModelError(
+            f"{argument}: expected one class in {path.name}, as TorchServe does, got {len(classes)}"
+        )
+    made = classes[0]()
+    if not isinstance(made, nn.Module):
+        raise ModelError(f"{argument}: the class in {path.name} is no nn.Module")
+    return made
+
+
+def load_saved(argument: str, path: Path) -> Any:
+    """Reads a file of ``torch.save`` without running code that may be in it.
+
+    Args:
+        argument: What the file was given for; errors begin with it.
+        path: The file.
+
+    Returns:
+        What was saved, on the CPU.
+
+    Raises:
+        ModelError: It cannot be read so.
+    """
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except (EOFError, OSError, RuntimeError, ValueError, pickle.UnpicklingError) as error:
+        raise ModelError(
+            f"{argument}: {path} cannot be read without running code that may be in it: {error}"
+        ) from error
+
+
+def fitting_weights(state: Mapping[str, Tensor], module: nn.Module) -> dict[str, Tensor] | None:
+    """Picks a module's weights out of those of another that may hold it as an attribute.
+
+    Args:
+        state: A state dict, such as a LightningModule's.
+        module: The module.
+
+    Returns:
+        The weights by the module's own names: all of ``state``, else those under the shortest
+        prefix (``net.`` and the like) that has these names and no others. None if none has.
+    """
+    names = set(module.state_dict())
+    prefixes = {name[: place + 1] for name in state for place, c in enumerate(name) if c == "."}
+    for prefix in ["", *sorted(prefixes, key=len)]:
+        fitting = {key[len(prefix) :]: v for key, v in state.items() if key.startswith(prefix)}
+        if set(fitting) == names:
+            return fitting
+    return None

@@ -35,12 +35,12 @@ def load(
     device: torch.device | str,
     about: Mapping[str, str] | None = None,
 ) -> nn.Module:
-    """Read a model: TorchScript, or safetensors with the weights of a model that is at hand.
+    """Reads a model: TorchScript, or safetensors with the weights of a model that is at hand.
 
     Which of the two a file is, is told by what is in it and not by its name.
 
     Args:
-        path: The file.
+        path: A file of ``save``, of ``safetensors`` or of ``torch.jit.save``.
         like: The base model, whose architecture safetensors' weights are for; it is copied and left
             as it is. None if there is none: then only TorchScript can be read.
         device: Where the model shall be.
@@ -76,7 +76,7 @@ def load(
 
 
 def save(model: nn.Module, path: Path, about: Mapping[str, str] | None = None) -> None:
-    """Write a model's weights as ``load`` reads them.
+    """Writes a model's weights as ``load`` reads them.
 
     Args:
         model: A model whose architecture is at hand where the file will be read; another one is
@@ -91,11 +91,11 @@ def save(model: nn.Module, path: Path, about: Mapping[str, str] | None = None) -
 
 
 def describe(code: Code, role: str) -> dict[str, str]:
-    """Say what weights of a code's own are for: with another K or S they would be of no use.
+    """Says what weights of a code's own are for: with another K or S they would be of no use.
 
     Args:
         code: The code.
-        role: Which of its ``roles``.
+        role: One of its ``roles``, such as ``parity``.
 
     Returns:
         Texts, for ``save`` and ``load``.
@@ -114,17 +114,23 @@ def describe(code: Code, role: str) -> dict[str, str]:
 
 
 def check_purpose(path: Path, about: Mapping[str, str]) -> None:
-    """Refuse weights whose file says that they were trained for something else.
+    """Refuses weights whose file says that they were trained for something else.
 
     Args:
         path: A safetensors file; one that says nothing is taken.
         about: What it shall be for, see ``describe``.
 
     Raises:
-        OwnWeightsError: It says something else.
+        OwnWeightsError: It says something else, or nothing that can be read.
     """
     with safe_open(path, framework="pt") as file:
-        said = json.loads((file.metadata() or {}).get(PURPOSE, "{}"))
+        text = (file.metadata() or {}).get(PURPOSE, "{}")
+    try:
+        said = dict(json.loads(text))
+    except (RecursionError, TypeError, ValueError) as error:
+        raise OwnWeightsError(
+            f"{path}: expected {PURPOSE!r} in its header to be a JSON object, got {text[:80]!r}"
+        ) from error
     if any(said.get(key, value) != value for key, value in about.items()):
         found = {key: said[key] for key in about if key in said}
         raise OwnWeightsError(
@@ -133,10 +139,10 @@ def check_purpose(path: Path, about: Mapping[str, str]) -> None:
 
 
 def digest(path: Path) -> str:
-    """Name what is in a file of weights, so that a report says which ones it measured.
+    """Names what is in a file of weights, so that a report says which ones it measured.
 
     Args:
-        path: The file.
+        path: A file of any kind.
 
     Returns:
         Its sha256 in hexadecimal.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,110 +13,88 @@ import typer
 import yaml
 from rich.table import Table
 
+from approxifer_torchserve.cli.model_options import split_roles
 from approxifer_torchserve.cli.output import Json, console, fail, print_json, told_failures
 
 if TYPE_CHECKING:
-    from approxifer_torchserve.serving.archive.wrap import ArchiveReport
+    from approxifer_torchserve.serving.archive.report import ArchiveReport
+    from approxifer_torchserve.serving.plan import Plan
 
-PARTS, CODE, RESULT = "The model, as torch-model-archiver takes it", "The code", "The result"
+part, of_code, of_result = (
+    partial(typer.Option, rich_help_panel=panel)
+    for panel in ("The model, as torch-model-archiver takes it", "The code", "The result")
+)
 
 
 def run(
     mar: Annotated[
-        Path | None,
-        typer.Option(help="An existing archive to wrap, instead of parts.", rich_help_panel=PARTS),
+        Path | None, part(help="An existing archive to wrap, instead of parts.")
     ] = None,
-    model_name: Annotated[str | None, typer.Option(rich_help_panel=PARTS)] = None,
-    version: Annotated[str | None, typer.Option("--version", "-v", rich_help_panel=PARTS)] = None,
-    model_file: Annotated[
-        Path | None, typer.Option(help="The model's class.", rich_help_panel=PARTS)
-    ] = None,
-    serialized_file: Annotated[
-        Path | None, typer.Option(help="Its weights.", rich_help_panel=PARTS)
-    ] = None,
+    model_name: Annotated[str | None, part()] = None,
+    version: Annotated[str | None, part("--version", "-v")] = None,
+    model_file: Annotated[Path | None, part(help="The model's class.")] = None,
+    serialized_file: Annotated[Path | None, part(help="Its weights.")] = None,
     from_checkpoint: Annotated[
         Path | None,
-        typer.Option(
-            help="A Lightning checkpoint of training with DegradedAccuracy, instead of "
-            "--serialized-file: its weights, the code that was measured, and its report.",
-            rich_help_panel=PARTS,
-        ),
+        part(help="A Lightning checkpoint of training with DegradedAccuracy, instead of "
+             "--serialized-file: its weights, the code that was measured, and its report."),
     ] = None,
     handler: Annotated[
-        str | None,
-        typer.Option(
-            help="Your handler's file, or one of TorchServe's by name.", rich_help_panel=PARTS
-        ),
+        str | None, part(help="Your handler's file, or one of TorchServe's by name.")
     ] = None,
-    extra_files: Annotated[
-        str | None, typer.Option(help="More files, separated by commas.", rich_help_panel=PARTS)
-    ] = None,
-    requirements_file: Annotated[Path | None, typer.Option(rich_help_panel=PARTS)] = None,
-    config_file: Annotated[
-        Path | None, typer.Option(help="Your model-config.yaml.", rich_help_panel=PARTS)
-    ] = None,
+    extra_files: Annotated[str | None, part(help="More files, separated by commas.")] = None,
+    requirements_file: Annotated[Path | None, part()] = None,
+    config_file: Annotated[Path | None, part(help="Your model-config.yaml.")] = None,
     queries: Annotated[
-        int | None, typer.Option("--queries", "-k", min=1, help="K: queries per group [8].",
-                                 rich_help_panel=CODE)
+        int | None, of_code("--queries", "-k", min=1, help="K: queries per group [8].")
     ] = None,
     stragglers: Annotated[
-        int | None, typer.Option("--stragglers", "-s", min=0, help="S: answers that may miss [1].",
-                                 rich_help_panel=CODE)
+        int | None, of_code("--stragglers", "-s", min=0, help="S: answers that may miss [1].")
     ] = None,
     byzantine: Annotated[
-        int | None, typer.Option("--byzantine", "-e", min=0, help="E: answers that may be wrong "
-                                 "[0].", rich_help_panel=CODE)
+        int | None, of_code("--byzantine", "-e", min=0, help="E: answers that may be wrong [0].")
     ] = None,
     code: Annotated[
-        str | None, typer.Option(help="A code by name: see approxifer codes [approxifer].",
-                                 rich_help_panel=CODE)
+        str | None, of_code(help="A code by name: see approxifer codes [approxifer].")
     ] = None,
     option: Annotated[
-        list[str] | None, typer.Option(help="An option of the code, as key=value.",
-                                       rich_help_panel=CODE)
+        list[str] | None, of_code(help="An option of the code, as key=value.")
     ] = None,
     policy: Annotated[
-        list[str] | None, typer.Option(help="A setting of the policy, such as late_after_ms=100.",
-                                       rich_help_panel=CODE)
+        list[str] | None, of_code(help="A setting of the policy, such as late_after_ms=100.")
     ] = None,
-    disabled: Annotated[
-        bool, typer.Option("--disabled", help="A twin served plainly.", rich_help_panel=CODE)
-    ] = False,
+    disabled: Annotated[bool, of_code("--disabled", help="A twin served plainly.")] = False,
     report: Annotated[
-        Path | None, typer.Option(help="Accuracy report that may allow reconstruction.",
-                                  rich_help_panel=CODE)
+        Path | None, of_code(help="Accuracy report that may allow reconstruction.")
     ] = None,
     locator: Annotated[
-        Path | None, typer.Option(help="A locator that approxifer calibrate fitted to this model "
-                                  "and code, for --byzantine or verify=parity.",
-                                  rich_help_panel=CODE)
+        Path | None,
+        of_code(help="A locator that approxifer calibrate fitted to this model and code, for "
+                "--byzantine or verify=parity."),
     ] = None,
     weights: Annotated[
-        list[str] | None, typer.Option(metavar="ROLE=FILE", help="The weights of a code's role, "
-                                       "as parity=parity.safetensors for --code parm: "
-                                       "TorchScript, or safetensors for the model's class.",
-                                       rich_help_panel=CODE)
+        list[str] | None,
+        of_code(metavar="ROLE=FILE", help="The weights of a code's role, as "
+                "parity=parity.safetensors for --code parm: TorchScript, or safetensors for the "
+                "model's class."),
     ] = None,
     sample: Annotated[
-        Path | None, typer.Option(help="A request's body to try the wrapped handler on.",
-                                  rich_help_panel=RESULT)
+        Path | None, of_result(help="A request's body to try the wrapped handler on.")
     ] = None,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="The archive to write.",
-                                  rich_help_panel=RESULT)
+        Path | None, of_result("--output", "-o", help="The archive to write.")
     ] = None,
     export_path: Annotated[
-        Path, typer.Option(help="Its folder, where --output is not given.", rich_help_panel=RESULT)
+        Path, of_result(help="Its folder, where --output is not given.")
     ] = Path("."),
     archive_format: Annotated[
-        str, typer.Option(help="default (.mar), tgz or no-archive.", rich_help_panel=RESULT)
+        str, of_result(help="default (.mar), tgz or no-archive.")
     ] = "default",
     force: Annotated[
-        bool, typer.Option("--force", "-f", help="Replace what is there.", rich_help_panel=RESULT)
+        bool, of_result("--force", "-f", help="Replace what is there.")
     ] = False,
     rewrap: Annotated[
-        bool, typer.Option("--rewrap", help="--mar is coded already: wrap it anew.",
-                           rich_help_panel=RESULT)
+        bool, of_result("--rewrap", help="--mar is coded already: wrap it anew.")
     ] = False,
     as_json: Json = False,
 ) -> None:  # fmt: skip
@@ -149,7 +127,31 @@ def run(
       approxifer archive --mar resnet.mar --code parm --queries 4 --report accuracy.json
       --weights parity=parity.safetensors --policy on_late='\[hedge, reconstruct]'
     """
-    if (mar is None) == (model_name is None or handler is None):
+    from approxifer_torchserve.serving.archive.options import Existing, Options, Parts
+
+    source: Parts | Existing
+    if mar is None and model_name is not None and handler is not None:
+        source = Parts(
+            model_name=model_name,
+            handler=handler,
+            model_file=model_file,
+            serialized_file=serialized_file,
+            extra_files=tuple(name for name in (extra_files or "").split(",") if name),
+            requirements_file=requirements_file,
+            config_file=config_file,
+            version=version or "1.0",
+        )
+    elif mar is not None and not any(
+        (handler, model_file, serialized_file, from_checkpoint, extra_files, requirements_file)
+    ):
+        source = Existing(
+            path=mar,
+            model_name=model_name,
+            version=version,
+            config_file=config_file,
+            rewrap=rewrap,
+        )
+    else:
         raise typer.BadParameter(
             "give either --mar, or --model-name and --handler with the model's files",
             param_hint="--mar",
@@ -162,54 +164,45 @@ def run(
         raise typer.BadParameter("goes with the default format only", param_hint="--output")
     if output is not None and output.exists() and not force:
         raise fail(f"{output} is there already; --force replaces it")
-    chosen = {
-        "name": code, "queries": queries, "stragglers": stragglers, "byzantine": byzantine,
-        **_pairs(option, "--option"),
-    }  # fmt: skip
+    shape = {"name": code, "queries": queries, "stragglers": stragglers, "byzantine": byzantine}
+    chosen = {key: value for key, value in shape.items() if value is not None}
     settings: dict[str, Any] = {
-        "code": {key: value for key, value in chosen.items() if value is not None},
+        "code": {**chosen, **_pairs(option, "--option")},
         "policy": _pairs(policy, "--policy"),
     }
-    settings = {key: value for key, value in settings.items() if value}
     if disabled:
         settings["enabled"] = False
+    model, roles = split_roles(weights)
+    if model is not None:
+        raise typer.BadParameter(f"expected ROLE=FILE, got {model}", param_hint="--weights")
 
     from approxifer_torchserve.serving.archive.weights import RolesError
     from approxifer_torchserve.serving.archive.wrap import wrap_archive
 
-    roles = _files(weights, "--weights")
     with told_failures():
         folder = export_path if output is None else output.parent
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".approxifer-", dir=folder) as made:
-            if from_checkpoint is not None and model_file is not None:
+            if from_checkpoint is not None and isinstance(source, Parts) and model_file is not None:
                 from approxifer_torchserve.serving.archive.checkpoint import unpack_checkpoint
 
-                parts = unpack_checkpoint(
-                    from_checkpoint, Path(made), model_file, settings.get("code")
-                )
-                serialized_file, report = parts.weights, report or parts.report
-                settings["code"] = parts.code
+                found = unpack_checkpoint(from_checkpoint, Path(made), model_file, settings["code"])
+                source = source.model_copy(update={"serialized_file": found.weights})
+                report, settings["code"] = report or found.report, found.code
+            options = Options(
+                approxifer={key: value for key, value in settings.items() if value != {}},
+                report=report,
+                locator=locator,
+                weights=roles,
+                sample=sample,
+            )
             try:
                 result = wrap_archive(
-                    mar,
+                    source,
+                    options,
                     export_path=folder if output is None else Path(made),
-                    model_name=model_name,
-                    handler=handler,
-                    model_file=model_file,
-                    serialized_file=serialized_file,
-                    extra_files=[name for name in (extra_files or "").split(",") if name],
-                    requirements_file=requirements_file,
-                    config_file=config_file,
-                    version=version,
-                    approxifer=settings,
-                    report=report,
-                    locator=locator,
-                    weights=roles,
-                    sample=sample,
                     archive_format=archive_format,
                     force=force,
-                    rewrap=rewrap,
                 )
             except RolesError as error:
                 raise typer.BadParameter(str(error), param_hint="--weights") from error
@@ -222,7 +215,7 @@ def run(
 
 
 def _pairs(given: list[str] | None, option: str) -> dict[str, Any]:
-    """Read key=value options; values are YAML: numbers, booleans and lists are what they seem."""
+    """Reads key=value options; values are YAML: numbers, booleans and lists are what they seem."""
     pairs = {}
     for text in given or []:
         key, equals, value = text.partition("=")
@@ -235,54 +228,43 @@ def _pairs(given: list[str] | None, option: str) -> dict[str, Any]:
     return pairs
 
 
-def _files(given: list[str] | None, option: str) -> dict[str, Path]:
-    files = {}
-    for text in given or []:
-        role, equals, name = text.partition("=")
-        if not role or not equals or not name or role in files:
-            raise typer.BadParameter(
-                f"expected role=file, each role once, got {text!r}", param_hint=option
-            )
-        files[role] = Path(name)
-    return files
-
-
 def _moved(result: ArchiveReport, output: Path) -> ArchiveReport:
+    from approxifer_torchserve.serving.archive.report import register_command
+
     os.replace(result.path, output)
-    command = result.register_command.replace(f"url={result.path.name}", f"url={output.name}")
+    command = register_command(output)
     return result.model_copy(update={"path": output, "register_command": command})
 
 
-def describe_check(plan: Mapping[str, Any]) -> str:
-    """Say how a plan's answers are verified, for a reader."""
-    if not plan["enabled"]:
+def describe_check(plan: Plan) -> str:
+    """Says how a plan's answers are verified, for a reader."""
+    if not plan.enabled:
         return "none: served plainly"
     what = {
         "none": "none: a wrong answer is not noticed, but for probes",
         "pair": "pair: two workers compute each query, a third decides",
-        "vote": f"vote: {plan['copies']} workers compute each query, {plan['agree']} must agree",
+        "vote": f"vote: {plan.copies} workers compute each query, {plan.agree} must agree",
         "screen": "screen: the answers of a group are compared with its parities",
         "locate": "locate: decoding leaves out answers that do not fit",
-    }[plan["check"]]
-    if plan["check"] not in ("screen", "locate"):
+    }[plan.check]
+    if not plan.locates:
         return what
-    fitted = plan["worker"].get("locator") is not None
+    fitted = plan.worker.locator is not None
     return f"{what}, by {'a fitted locator' if fitted else 'the default: gross faults only'}"
 
 
 def show(result: ArchiveReport) -> None:
-    """Print what was made and how to use it."""
+    """Prints what was made and how to use it."""
     plan = result.plan
     table = Table(show_header=False, box=None)
     table.add_row("archive", str(result.path))
     table.add_row("model", result.model_name)
+    policy = plan.policy
+    table.add_row("mode", f"{plan.mode}: K = {plan.queries}, {plan.num_workers} coded queries")
+    table.add_row("hedge", "yes" if policy.hedge else "no")
     table.add_row(
-        "mode", f"{result.mode}: K = {plan['queries']}, {plan['num_workers']} coded queries"
+        "reconstruct", "yes" if policy.reconstruct else f"no: {policy.reconstruct_reason}"
     )
-    table.add_row("hedge", "yes" if plan["policy"]["hedge"] else "no")
-    reconstructs = plan["policy"]["reconstruct"]
-    why = plan["policy"].get("reconstruct_reason")
-    table.add_row("reconstruct", "yes" if reconstructs else f"no: {why}")
     table.add_row("check", describe_check(plan))
     for key, value in result.capability.model_dump().items():
         if isinstance(value, (list, tuple)) and value:

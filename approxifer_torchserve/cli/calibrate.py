@@ -175,18 +175,19 @@ def run(
 
 
 def archived_code(path: Path) -> dict[str, Any]:
-    """Read the code's settings out of a coded archive; empty for anything else."""
+    """Reads the code's settings out of a coded archive; empty for anything else."""
     if not zipfile.is_zipfile(path):
         return {}
+    from approxifer_torchserve.serving.plan import PLAN_FILE, Plan
+
     with zipfile.ZipFile(path) as archive:
-        if "plan.json" not in archive.namelist():
+        if PLAN_FILE not in archive.namelist():
             return {}
-        plan = json.loads(archive.read("plan.json"))
-    return dict(plan["code"]) if isinstance(plan, dict) and "code" in plan else {}
+        return Plan.parse(archive.read(PLAN_FILE)).code.model_dump()
 
 
 def show_report(report: dict[str, Any], coded: bool) -> None:
-    """Print what a locator does, and what to do with it, to a coded archive or to another."""
+    """Prints what a locator does, and what to do with it, to a coded archive or to another."""
     byzantine = report["code"]["byzantine"]
     told = "the liar is named" if byzantine else "something is noticed"
     table = Table("one worker's lie", told, title="held-out groups")

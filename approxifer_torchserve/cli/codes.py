@@ -18,7 +18,7 @@ def run(as_json: Json = False) -> None:
 
       approxifer archive ... --code replication --queries 1 --stragglers 1
 
-      approxifer archive ... --code approxifer --option systematic=false --option nodes=authors
+      approxifer archive ... --code approxifer --option nodes=authors
     """
     # Imported here: torch takes seconds, and --help should not.
     from approxifer_torchserve.codes import available_codes

@@ -15,10 +15,10 @@ from approxifer_torchserve.cli.output import (
     KeyFile,
     Management,
     Token,
+    connected,
     console,
     errors,
     print_json,
-    told_failures,
 )
 
 
@@ -60,14 +60,9 @@ def run(
 
     but waits without stalling the server's clients, as synchronous=true would.
     """
-    from approxifer_torchserve.serving.server.cluster import Cluster
-
     if make_default and version is None:
         raise typer.BadParameter("--default needs --version", param_hint="--version")
-    with (
-        told_failures(),
-        Cluster(management, token, key_file=key_file) as cluster,
-    ):
+    with connected(management, token, key_file) as cluster:
         url = archive
         if model_store is not None:
             model_store.mkdir(parents=True, exist_ok=True)

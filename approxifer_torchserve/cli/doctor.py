@@ -108,15 +108,15 @@ def _plugin() -> Finding:
 
 
 def _ports() -> Finding:
-    from approxifer_torchserve.serving.server.launcher import Ports
+    from approxifer_torchserve.serving.server.options import Ports
 
     standard = asdict(Ports())
     taken = []
     for what, port in standard.items():
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        with socket.socket() as listener:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
-                probe.bind(("127.0.0.1", port))
+                listener.bind(("127.0.0.1", port))
             except OSError:
                 taken.append(f"{port} ({what})")
     if taken:

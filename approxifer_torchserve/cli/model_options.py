@@ -28,7 +28,7 @@ Size = Annotated[
 
 
 def numbers(kind: Any, option: str, text: str) -> list[Any]:
-    """Read numbers separated by commas; what is none is a usage error that names the option."""
+    """Reads numbers separated by commas; what is none is a usage error that names the option."""
     try:
         return [kind(part) for part in text.split(",")]
     except ValueError as error:
@@ -38,7 +38,7 @@ def numbers(kind: Any, option: str, text: str) -> list[Any]:
 
 
 def split_roles(given: list[str] | None) -> tuple[Path | None, dict[str, Path]]:
-    """Read --weights.
+    """Reads --weights.
 
     Args:
         given: Each ``FILE`` or ``base=FILE``, for the model itself, or ``ROLE=FILE``.
@@ -62,5 +62,5 @@ def split_roles(given: list[str] | None) -> tuple[Path | None, dict[str, Path]]:
 
 
 def scales(mean: str, std: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Read --mean and --std."""
+    """Reads --mean and --std."""
     return tuple(numbers(float, "--mean", mean)), tuple(numbers(float, "--std", std))

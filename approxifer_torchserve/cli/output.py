@@ -6,10 +6,13 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
+
+if TYPE_CHECKING:
+    from approxifer_torchserve.serving.server.cluster import Cluster
 
 # highlight=False: numbers in colours of their own make tables harder to read.
 console = Console(highlight=False)
@@ -41,12 +44,12 @@ DEFAULT_INFERENCE = "http://127.0.0.1:8080"
 
 
 def print_json(value: Any) -> None:
-    """Print a value as JSON, plain also on a terminal."""
+    """Prints a value as JSON, plain also on a terminal."""
     typer.echo(json.dumps(value, indent=2, default=str))
 
 
 def fail(message: str) -> typer.Exit:
-    """Print why a command failed and return what to raise for exit code 1."""
+    """Prints why a command failed and returns what to raise for exit code 1."""
     errors.print(f"[bold red]error:[/] {_escaped(message)}")
     return typer.Exit(1)
 
@@ -57,7 +60,7 @@ def _escaped(text: str) -> str:
 
 @contextmanager
 def told_failures() -> Iterator[None]:
-    """Turn the errors that a user can act on into one message and exit code 1.
+    """Turns the errors that a user can act on into one message and exit code 1.
 
     What is left (a bug) keeps its traceback.
     """
@@ -69,3 +72,18 @@ def told_failures() -> Iterator[None]:
         yield
     except (ClusterError, JavaNotFoundError, LaunchError, OSError, ValueError) as error:
         raise fail(str(error)) from error
+
+
+@contextmanager
+def connected(management: str, token: str | None, key_file: Path | None) -> Iterator[Cluster]:
+    """Connects to a Management API; what fails there is told as by `told_failures`.
+
+    Args:
+        management: Its base URL.
+        token: The management token, where the server asks for one.
+        key_file: Where the token comes from otherwise.
+    """
+    from approxifer_torchserve.serving.server.cluster import Cluster
+
+    with told_failures(), Cluster(management, token, key_file=key_file) as cluster:
+        yield cluster

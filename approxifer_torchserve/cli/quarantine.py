@@ -12,9 +12,9 @@ from approxifer_torchserve.cli.output import (
     KeyFile,
     Management,
     Token,
+    connected,
     console,
     print_json,
-    told_failures,
 )
 
 Model = Annotated[str, typer.Argument(help="The model's name.")]
@@ -33,9 +33,7 @@ def quarantine(
 
     approxifer quarantine resnet 9003
     """
-    from approxifer_torchserve.serving.server.cluster import Cluster
-
-    with told_failures(), Cluster(management, token, key_file=key_file) as cluster:
+    with connected(management, token, key_file) as cluster:
         _report(cluster.quarantine(model, worker), model, worker, as_json)
 
 
@@ -51,9 +49,7 @@ def readmit(
 
     approxifer readmit resnet 9003
     """
-    from approxifer_torchserve.serving.server.cluster import Cluster
-
-    with told_failures(), Cluster(management, token, key_file=key_file) as cluster:
+    with connected(management, token, key_file) as cluster:
         _report(cluster.readmit(model, worker), model, worker, as_json)
 
 

@@ -74,13 +74,8 @@ def run(
     A server started by other means works the same with the folder of the plugin's jar in
     plugins_path (approxifer doctor prints it).
     """
-    from approxifer_torchserve.serving.server.launcher import (
-        DEFAULT_VMARGS,
-        LaunchError,
-        Ports,
-        ServerOptions,
-        TorchServe,
-    )
+    from approxifer_torchserve.serving.server.launcher import LaunchError, TorchServe
+    from approxifer_torchserve.serving.server.options import DEFAULT_VMARGS, Ports, ServerOptions
 
     options = ServerOptions(
         plugin=not plain,

@@ -77,7 +77,7 @@ def run(
 
 
 def fetch(inference: str, model: str | None, auth: TokenAuth) -> Any:
-    """Ask the plugin for its state.
+    """Asks the plugin for its state.
 
     Args:
         inference: Base URL of the inference API.
@@ -116,7 +116,7 @@ def fetch(inference: str, model: str | None, auth: TokenAuth) -> Any:
 
 
 def render(state: Any) -> RenderableType:
-    """Draw a state: objects by name as tables, other objects as lines, whatever keys they have."""
+    """Draws a state: objects by name as tables, other objects as lines, whatever keys they have."""
     models = state.get("models") if isinstance(state, Mapping) else state
     if not isinstance(models, list):
         models = [state]
@@ -143,7 +143,7 @@ def _model(entry: Any) -> RenderableType:
 
 
 def _rows(value: Any) -> list[Mapping[str, Any]]:
-    """Return a table's rows where a value is a list of objects, or objects by name; else none."""
+    """Returns a table's rows where a value is a list of objects, or objects by name; else none."""
     if isinstance(value, Mapping) and value and all(isinstance(v, Mapping) for v in value.values()):
         return [{"": name, **inner} for name, inner in value.items()]
     if isinstance(value, list) and value and all(isinstance(v, Mapping) for v in value):

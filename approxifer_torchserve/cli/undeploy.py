@@ -12,9 +12,9 @@ from approxifer_torchserve.cli.output import (
     KeyFile,
     Management,
     Token,
+    connected,
     console,
     print_json,
-    told_failures,
 )
 
 
@@ -34,12 +34,7 @@ def run(
 
     approxifer undeploy resnet --version 1.0
     """
-    from approxifer_torchserve.serving.server.cluster import Cluster
-
-    with (
-        told_failures(),
-        Cluster(management, token, key_file=key_file) as cluster,
-    ):
+    with connected(management, token, key_file) as cluster:
         removed = cluster.unregister(name, version)
     if as_json:
         print_json({"model": name, "version": version, "removed": removed})

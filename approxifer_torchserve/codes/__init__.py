@@ -15,8 +15,9 @@ Example:
 from approxifer_torchserve.codes.approxifer import ApproxIFER, BerrutCode, SystematicApproxIFER
 from approxifer_torchserve.codes.base import Code, NotRecoverableError
 from approxifer_torchserve.codes.linear import LinearCode
-from approxifer_torchserve.codes.locators.base import LocatingCode, Locator
+from approxifer_torchserve.codes.locators.base import Locator
 from approxifer_torchserve.codes.locators.calibrate import calibrate
+from approxifer_torchserve.codes.locators.locating import LocatingCode
 from approxifer_torchserve.codes.pairs import Pairs
 from approxifer_torchserve.codes.parm import ParM
 from approxifer_torchserve.codes.plan import Mode, Plan
@@ -26,6 +27,7 @@ from approxifer_torchserve.codes.registry import (
     available_codes,
     make_code,
     register_code,
+    settled,
 )
 from approxifer_torchserve.codes.replication import Replication
 from approxifer_torchserve.codes.spline import Spline
@@ -53,4 +55,5 @@ __all__ = [
     "calibrate",
     "make_code",
     "register_code",
+    "settled",
 ]

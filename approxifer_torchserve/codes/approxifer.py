@@ -7,18 +7,19 @@ The systematic variant is this project's; the paper has no such code.
 
 from __future__ import annotations
 
-import math
 from abc import abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from torch import Tensor
 
 from approxifer_torchserve.codes.base import Code
 from approxifer_torchserve.codes.berrut import berrut_decoder, berrut_weights
-from approxifer_torchserve.codes.locators.base import LocatingCode, Locator
+from approxifer_torchserve.codes.locators.base import Locator
+from approxifer_torchserve.codes.locators.locating import LocatingCode
 from approxifer_torchserve.codes.locators.rational import RationalLocator
 from approxifer_torchserve.codes.locators.residual import ResidualLocator
 from approxifer_torchserve.codes.nodes import (
@@ -31,8 +32,6 @@ from approxifer_torchserve.codes.nodes import (
 from approxifer_torchserve.codes.plan import Mode
 from approxifer_torchserve.codes.registry import Option, register_code
 
-DEFAULT_THRESHOLD = math.log(6.0)
-
 
 @dataclass(frozen=True)
 class BerrutCode(LocatingCode):
@@ -44,18 +43,9 @@ class BerrutCode(LocatingCode):
     """
 
     def __post_init__(self) -> None:
-        """Check the arguments.
-
-        Raises:
-            TypeError: One is of another type.
-            ValueError: One is out of range.
-        """
         super().__post_init__()
-        if self.stragglers == 0 and self.byzantine == 0:
-            raise ValueError(
-                "stragglers must be at least 1 when byzantine is 0, got 0: "
-                "use name='uncoded' to tolerate nothing"
-            )
+        if self.byzantine == 0:
+            self._require_stragglers()
 
     @property
     def num_workers(self) -> int:
@@ -75,19 +65,11 @@ class BerrutCode(LocatingCode):
         return _sources(self)
 
     def default_locator(self) -> Locator:
-        """Make the locator for a code that was not calibrated.
-
-        Returns:
-            A ``ResidualLocator`` with a spline over the workers' nodes.
-        """
+        """Returns a ``ResidualLocator`` with a spline over the workers' nodes."""
         return _residual_locator(self.worker_angles)
 
     def rational_locator(self) -> RationalLocator:
-        """Make the locator of the paper, which always names ``byzantine`` workers.
-
-        Returns:
-            The locator, for ``with_locator``.
-        """
+        """Returns the paper's locator, which always names ``byzantine`` workers."""
         nodes = tuple(positions(self.worker_angles).tolist())
         return RationalLocator(nodes, self.queries, self.byzantine)
 
@@ -112,7 +94,7 @@ class BerrutCode(LocatingCode):
 @lru_cache(maxsize=64)
 def _residual_locator(angles: tuple[Fraction, ...]) -> Locator:
     rows = tuple((node,) for node in positions(angles).tolist())
-    return ResidualLocator("spline", rows, (DEFAULT_THRESHOLD,))
+    return ResidualLocator("spline", rows)
 
 
 @lru_cache(maxsize=64)
@@ -140,12 +122,6 @@ class ApproxIFER(BerrutCode):
     mode: ClassVar[Mode] = "coded"
 
     def __post_init__(self) -> None:
-        """Check the arguments.
-
-        Raises:
-            TypeError: One is of another type.
-            ValueError: One is out of range.
-        """
         super().__post_init__()
         # Computed for its check of `nodes`, which should fail here and not at the first encode.
         _ = self.worker_angles
@@ -174,6 +150,10 @@ class SystematicApproxIFER(BerrutCode):
         return query_angles(self.queries) + parities
 
 
+def _settle(options: Mapping[str, Any]) -> dict[str, Any]:
+    return {"systematic": "nodes" not in options, **options}
+
+
 @register_code(
     "approxifer",
     summary="Berrut interpolation over K+S workers, approximate; systematic: exact unless late.",
@@ -198,23 +178,24 @@ class SystematicApproxIFER(BerrutCode):
             "Finds wrong answers; rational: the paper's; default: spline residuals.",
         ),
     ),
+    settle=_settle,
 )
 def approxifer(
     *,
     queries: int,
     stragglers: int,
     byzantine: int = 0,
-    systematic: bool | None = None,
+    systematic: bool,
     nodes: NodeSet | None = None,
     locator: Locator | Literal["rational"] | None = None,
 ) -> Code:
-    """Make an ApproxIFER code, see ``make_code``.
+    """Makes an ApproxIFER code, see ``make_code``.
 
     Args:
         queries: K.
         stragglers: S.
         byzantine: E.
-        systematic: Whether coded queries 0..K-1 are the queries; None: unless ``nodes`` is given.
+        systematic: Whether coded queries 0..K-1 are the queries.
         nodes: Worker nodes of the classic code; None: ``authors``.
         locator: Finds wrong answers; ``rational``: the paper's; None: ``ResidualLocator``.
 
@@ -225,7 +206,7 @@ def approxifer(
         TypeError: An argument is of another type.
         ValueError: An argument is out of range, or ``nodes`` is given for a systematic code.
     """
-    if systematic is not None and not isinstance(systematic, bool):
+    if not isinstance(systematic, bool):
         raise TypeError(f"systematic must be true or false, got {systematic!r}")
     if systematic and nodes is not None:
         raise ValueError(
@@ -233,7 +214,7 @@ def approxifer(
             f"remove nodes or set systematic to false"
         )
     code: BerrutCode
-    if systematic or (systematic is None and nodes is None):
+    if systematic:
         code = SystematicApproxIFER(queries, stragglers, byzantine)
     else:
         code = ApproxIFER(queries, stragglers, byzantine, "authors" if nodes is None else nodes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor
 
 from approxifer_torchserve.codes.plan import Mode, Plan
-from approxifer_torchserve.codes.pytree import Flat, PyTree, check_mask, flatten
+from approxifer_torchserve.codes.pytree import Flat, PyTree, by_pattern, check_mask, flatten
 
 
 class NotRecoverableError(ValueError):
@@ -22,32 +23,47 @@ class NotRecoverableError(ValueError):
     """
 
     def __init__(self, message: str, queries: Iterable[int]) -> None:
-        """Keep the queries beside the message.
-
-        Args:
-            message: What is missing, for a reader.
-            queries: The queries that cannot be recovered.
-        """
         super().__init__(message)
         self.queries = tuple(sorted(queries))
 
 
-def check_count(argument: str, value: int, least: int) -> None:
-    """Check an integer argument of a code.
+def check_count(argument: str, value: int, minimum: int) -> None:
+    """Checks an integer argument.
 
     Args:
         argument: Its name, for errors.
         value: What came.
-        least: The smallest value that is allowed.
+        minimum: The smallest value that is allowed.
 
     Raises:
         TypeError: Not an integer (a bool is none).
-        ValueError: Below ``least``.
+        ValueError: Below ``minimum``.
     """
     if isinstance(value, bool) or not isinstance(value, int):
         raise TypeError(f"{argument} must be an integer, got {value!r}")
-    if value < least:
-        raise ValueError(f"{argument} must be at least {least}, got {value}")
+    if value < minimum:
+        raise ValueError(f"{argument} must be at least {minimum}, got {value}")
+
+
+def check_number(argument: str, value: float, minimum: float, below: float = math.inf) -> None:
+    """Checks a real argument.
+
+    Args:
+        argument: Its name, for errors.
+        value: What came.
+        minimum: The smallest value that is allowed.
+        below: All that is allowed is smaller.
+
+    Raises:
+        TypeError: Not a number (a bool is none).
+        ValueError: Out of range, infinite or NaN.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"{argument} must be a number, got {value!r}")
+    if not minimum <= value < below:
+        limit = f" and below {below}" if math.isfinite(below) else ""
+        finite = "" if limit else "finite and "
+        raise ValueError(f"{argument} must be {finite}at least {minimum}{limit}, got {value}")
 
 
 @dataclass(frozen=True)
@@ -62,6 +78,10 @@ class Code(ABC):
         queries: K, the number of queries coded together.
         stragglers: S, how many answers may be missing.
         byzantine: E, how many answers may be wrong.
+
+    Raises:
+        TypeError: An argument is of another type.
+        ValueError: One is out of range, for this code or beside the others.
     """
 
     queries: int
@@ -72,17 +92,18 @@ class Code(ABC):
     """The name by which ``make_code`` knows the code."""
     mode: ClassVar[Mode]
     """How the code's queries are sent, see ``Plan``."""
+    locates: ClassVar[bool] = False
+    """Whether the code finds wrong answers, so that ``byzantine`` may be above 0."""
 
     def __post_init__(self) -> None:
-        """Check the arguments.
-
-        Raises:
-            TypeError: One is not an integer.
-            ValueError: One is too small.
-        """
         check_count("queries", self.queries, 1)
         check_count("stragglers", self.stragglers, 0)
         check_count("byzantine", self.byzantine, 0)
+        if self.byzantine and not self.locates:
+            raise ValueError(
+                f"byzantine must be 0 for code {self.name!r}, got {self.byzantine}: set it to 0 or "
+                "use name='pairs' or name='replication'"
+            )
 
     @property
     @abstractmethod
@@ -115,7 +136,7 @@ class Code(ABC):
         return tuple(dict.fromkeys(name for name in self.models if name != "base"))
 
     def encode(self, queries: PyTree, *, batch_dims: int = 0) -> PyTree:
-        """Turn the queries of a group into its coded queries.
+        """Turns the queries of a group into its coded queries.
 
         Args:
             queries: Leaves ``[*batch, K, *q]``.
@@ -131,7 +152,7 @@ class Code(ABC):
         return flatten("queries", queries, self.queries, batch_dims).map(self._encode)
 
     def recoverable(self, available: Tensor) -> Tensor:
-        """Tell which queries' predictions the answers determine.
+        """Tells which queries' predictions the answers determine.
 
         Args:
             available: bool ``[..., N+1]``, the answers that came and are not known to be wrong.
@@ -147,7 +168,7 @@ class Code(ABC):
         return self._recoverable(mask).to(available.device)
 
     def decode(self, predictions: PyTree, available: Tensor, *, batch_dims: int = 0) -> PyTree:
-        """Turn the answers that came into the queries' predictions.
+        """Turns the answers that came into the queries' predictions.
 
         What stands at unavailable positions is never read, be it NaN.
 
@@ -166,25 +187,24 @@ class Code(ABC):
             ValueError: A shape does not fit.
         """
         flat, mask = self._check(predictions, available, batch_dims)
-        patterns = self._patterns(mask)
-        for pattern, rows in patterns.items():
-            self._require(pattern, rows[0] if batch_dims else None)
+        patterns = by_pattern(mask)
+        for came, rows in patterns:
+            self._require(came, rows[0] if batch_dims else None)
         if len(patterns) == 1:
-            (pattern,) = patterns
-            return flat.map(lambda leaf: self._decode(leaf, pattern))
+            return flat.map(lambda leaf: self._decode(leaf, tuple(patterns[0][0])))
 
-        def by_pattern(leaf: Tensor) -> Tensor:
+        def decode(leaf: Tensor) -> Tensor:
             result = leaf.new_empty(leaf.shape[0], self.queries, leaf.shape[2])
-            for pattern, rows in patterns.items():
+            for came, rows in patterns:
                 chosen = torch.tensor(rows, device=leaf.device)
-                part = self._decode(leaf.index_select(0, chosen), pattern)
+                part = self._decode(leaf.index_select(0, chosen), tuple(came))
                 result = result.index_copy(0, chosen, part)
             return result
 
-        return flat.map(by_pattern)
+        return flat.map(decode)
 
     def locate(self, predictions: PyTree, available: Tensor, *, batch_dims: int = 0) -> Tensor:
-        """Tell which of the answers that came are wrong.
+        """Tells which of the answers that came are wrong.
 
         Args:
             predictions: Leaves ``[*batch, N+1, *p]``.
@@ -197,18 +217,14 @@ class Code(ABC):
 
         Raises:
             TypeError: A leaf or ``available`` is not a tensor of a fitting dtype.
-            ValueError: A shape does not fit, or the code has no locator.
+            ValueError: A shape does not fit.
         """
         flat, mask = self._check(predictions, available, batch_dims)
         wrong = self._locate(flat, mask) if self.byzantine else torch.zeros_like(mask)
         return wrong.reshape(*flat.batch_shape, self.num_workers).to(available.device)
 
     def plan(self) -> Plan:
-        """Describe the code to a scheduler.
-
-        Returns:
-            All that the frontend plugin needs to know.
-        """
+        """Returns all that a scheduler, such as the frontend plugin, needs to know."""
         return Plan(
             queries=self.queries,
             num_workers=self.num_workers,
@@ -219,27 +235,31 @@ class Code(ABC):
 
     @abstractmethod
     def _encode(self, queries: Tensor) -> Tensor:
-        """Encode one leaf, ``[batch, K, features]`` to ``[batch, N+1, features]``."""
+        """Encodes one leaf, ``[batch, K, features]`` to ``[batch, N+1, features]``."""
 
     @abstractmethod
     def _recoverable(self, available: Tensor) -> Tensor:
-        """Compute ``recoverable`` for a checked mask on the CPU."""
+        """Computes ``recoverable`` for a checked mask on the CPU."""
 
     @abstractmethod
     def _decode(self, predictions: Tensor, pattern: tuple[int, ...]) -> Tensor:
-        """Decode one leaf, ``[batch, N+1, features]``; ``pattern`` is recoverable."""
+        """Decodes one leaf, ``[batch, N+1, features]``; ``pattern`` is recoverable."""
 
     def _locate(self, predictions: Flat, available: Tensor) -> Tensor:
-        """Compute ``locate`` for ``byzantine > 0``; the mask is bool ``[batch, N+1]``."""
-        raise ValueError(
-            f"code {self.name!r} cannot locate wrong answers yet: use byzantine=0 or "
-            f"name='replication', got byzantine={self.byzantine}"
-        )
+        """Computes ``locate`` for ``byzantine > 0``; the mask is bool ``[batch, N+1]``."""
+        raise NotImplementedError
+
+    def _require_stragglers(self) -> None:
+        """Raises ``ValueError`` where no answer may be missing."""
+        if self.stragglers == 0:
+            raise ValueError(
+                "stragglers must be at least 1, got 0: use name='uncoded' to tolerate nothing"
+            )
 
     def _check(
         self, predictions: PyTree, available: Tensor, batch_dims: int
     ) -> tuple[Flat, Tensor]:
-        """Check predictions and mask; bring the mask to bool ``[batch, N+1]`` on the CPU."""
+        """Checks predictions and mask; brings the mask to bool ``[batch, N+1]`` on the CPU."""
         flat = flatten("predictions", predictions, self.num_workers, batch_dims)
         mask = check_mask("available", available, self.num_workers)
         if mask.dim() > 1 and tuple(mask.shape[:-1]) != flat.batch_shape:
@@ -251,18 +271,10 @@ class Code(ABC):
         batch = flat.leaves[0].shape[0]
         return flat, mask.expand(*flat.batch_shape, -1).reshape(batch, self.num_workers)
 
-    def _patterns(self, mask: Tensor) -> dict[tuple[int, ...], list[int]]:
-        """Group the rows of a mask ``[batch, N+1]`` by which answers came."""
-        patterns: dict[tuple[int, ...], list[int]] = {}
-        for row, flags in enumerate(mask.tolist()):
-            pattern = tuple(i for i, came in enumerate(flags) if came)
-            patterns.setdefault(pattern, []).append(row)
-        return patterns
-
-    def _require(self, pattern: tuple[int, ...], group: int | None) -> None:
-        """Raise ``NotRecoverableError`` unless ``pattern`` recovers every query."""
+    def _require(self, came: list[int], group: int | None) -> None:
+        """Raises ``NotRecoverableError`` unless the answers that came recover every query."""
         mask = torch.zeros(self.num_workers, dtype=torch.bool, device="cpu")
-        mask[list(pattern)] = True
+        mask[came] = True
         lost = [j for j, fine in enumerate(self._recoverable(mask).tolist()) if not fine]
         if lost:
             where = "" if group is None else f" of group {group} in the batch"
@@ -270,7 +282,7 @@ class Code(ABC):
             enough = plan.note if plan.quorum is None else f"any {plan.quorum} answers are enough"
             raise NotRecoverableError(
                 f"queries {lost}{where} cannot be recovered by code {self.name!r} from the answers "
-                f"{list(pattern)} of {self.num_workers} ({enough}): wait for more, send these "
+                f"{came} of {self.num_workers} ({enough}): wait for more, send these "
                 f"queries again, or raise stragglers",
                 lost,
             )

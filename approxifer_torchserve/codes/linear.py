@@ -35,7 +35,7 @@ class _Operator:
     copies_all: bool
 
     def __call__(self, values: Tensor) -> Tensor:
-        """Map ``[batch, all columns, features]`` to ``[batch, rows, features]``."""
+        """Maps ``[batch, all columns, features]`` to ``[batch, rows, features]``."""
         if self.copies_all:
             return values.index_select(1, self.exact_columns)
         # Unread columns are dropped, not weighted by 0: 0 * NaN is NaN.
@@ -103,7 +103,7 @@ class LinearCode(Code):
     """
 
     def encoding_matrix(self) -> Tensor:
-        """Compute G.
+        """Computes G.
 
         Returns:
             float64 ``[N+1, K]`` on the CPU, the caller's own.
@@ -112,7 +112,7 @@ class LinearCode(Code):
             return self._encoding_matrix()
 
     def decoding_matrix(self, available: Tensor) -> Tensor:
-        """Compute D for one pattern of answers.
+        """Computes D for one pattern of answers.
 
         Args:
             available: bool ``[N+1]``.
@@ -131,17 +131,17 @@ class LinearCode(Code):
             raise ValueError(
                 f"available must have shape {(self.num_workers,)}, got {tuple(mask.shape)}"
             )
-        self._require(tuple(mask.nonzero().flatten().tolist()), None)
+        self._require(mask.nonzero().flatten().tolist(), None)
         with torch.inference_mode(False), torch.no_grad():
             return self._decoding_matrix(mask)
 
     @abstractmethod
     def _encoding_matrix(self) -> Tensor:
-        """Compute G, float64 ``[N+1, K]``, a new tensor."""
+        """Computes G, float64 ``[N+1, K]``, a new tensor."""
 
     @abstractmethod
     def _decoding_matrix(self, available: Tensor) -> Tensor:
-        """Compute D, float64 ``[K, N+1]``, a new tensor; ``available`` recovers every query."""
+        """Computes D, float64 ``[K, N+1]``, a new tensor; ``available`` recovers every query."""
 
     def _encode(self, queries: Tensor) -> Tensor:
         dtype = _compute_dtype("queries", queries.dtype)

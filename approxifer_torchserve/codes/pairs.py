@@ -8,7 +8,6 @@ queries, as in ApproxIFER, resemble none of them. For a model that is linear, de
 from __future__ import annotations
 
 import itertools
-import math
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import ClassVar
@@ -16,17 +15,18 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from approxifer_torchserve.codes.locators.base import LocatingCode, Locator, by_pattern
+from approxifer_torchserve.codes.locators.base import Locator
+from approxifer_torchserve.codes.locators.locating import MixingCode
 from approxifer_torchserve.codes.locators.residual import ResidualLocator
 from approxifer_torchserve.codes.plan import Mode, Plan
+from approxifer_torchserve.codes.pytree import by_pattern
 from approxifer_torchserve.codes.registry import Option, register_code
 
 SHARE = 0.6
 """A compromise: 0.5 looks at both queries alike, 0.7 mostly at the first. On CIFAR-10 with K=8, E=1
-the liar is named most often at 0.6; at 0.7 plausible lies are convicted a little more often."""
+the liar is named most often at 0.6; at 0.7 plausible lies are suspected a little more often."""
 FLOOR = 0.05
 """Lost queries whose equations are weaker than this count as not recoverable."""
-DEFAULT_THRESHOLD = math.log(6.0)
 
 
 @register_code(
@@ -39,15 +39,12 @@ DEFAULT_THRESHOLD = math.log(6.0)
     ),
 )
 @dataclass(frozen=True)
-class Pairs(LocatingCode):
+class Pairs(MixingCode):
     """Coded queries 0..K-1 are the queries; each further one mixes two of them.
 
     The K+2E+S mixtures are the edges of a nearly regular graph on the queries: a ring first, then
     edges between those with the fewest, far apart. A query's own answer and one for each of its
     edges look at it. A lost query is solved for from the mixtures that hold it, by least squares.
-
-    Attributes:
-        share: Weight of a mixture's first query; the second has the rest.
     """
 
     share: float = SHARE
@@ -56,22 +53,12 @@ class Pairs(LocatingCode):
     mode: ClassVar[Mode] = "systematic"
 
     def __post_init__(self) -> None:
-        """Check the arguments.
-
-        Raises:
-            TypeError: One is of another type.
-            ValueError: One is out of range.
-        """
         super().__post_init__()
         if self.queries < 2:
             raise ValueError(
                 f"queries must be at least 2 to be mixed, got {self.queries}: "
                 f"use name='replication' for one query"
             )
-        if isinstance(self.share, bool) or not isinstance(self.share, int | float):
-            raise TypeError(f"share must be a number, got {self.share!r}")
-        if not 0.5 <= self.share < 1:
-            raise ValueError(f"share must be at least 0.5 and below 1, got {self.share}")
 
     @property
     def num_workers(self) -> int:
@@ -89,11 +76,7 @@ class Pairs(LocatingCode):
         return pair_edges(self.queries, self.num_workers - self.queries)
 
     def plan(self) -> Plan:
-        """Describe the code to a scheduler.
-
-        Returns:
-            A plan; its quorum is None where S+E losses can hit a query and all its mixtures.
-        """
+        """Returns a plan; its quorum is None where S+E losses can hit a query and its mixtures."""
         looks = 1 + min(sum(j in edge for edge in self.edges) for j in range(self.queries))
         certain = looks > self.stragglers + self.byzantine
         return Plan(
@@ -106,11 +89,7 @@ class Pairs(LocatingCode):
         )
 
     def default_locator(self) -> Locator:
-        """Make the locator for a code that was not calibrated.
-
-        Returns:
-            A ``ResidualLocator`` over the encoding matrix.
-        """
+        """Returns a ``ResidualLocator`` over the encoding matrix."""
         return _default_locator(self.with_locator(None))
 
     def _encoding_matrix(self) -> Tensor:
@@ -133,7 +112,7 @@ class Pairs(LocatingCode):
         return recoverable.reshape(*available.shape[:-1], self.queries)
 
     def _solve(self, available: Tensor) -> tuple[Tensor, Tensor]:
-        """Compute D, and bool ``[K]`` which queries it recovers."""
+        """Computes D, and bool ``[K]`` which queries it recovers."""
         encoder, k = self._encoding_matrix(), self.queries
         decoder = torch.zeros(k, self.num_workers, dtype=torch.float64, device="cpu")
         came = available[:k].nonzero().flatten()
@@ -154,12 +133,12 @@ class Pairs(LocatingCode):
 @lru_cache(maxsize=64)
 def _default_locator(code: Pairs) -> Locator:
     rows = tuple(tuple(row) for row in code.encoding_matrix().tolist())
-    return ResidualLocator("least_squares", rows, (DEFAULT_THRESHOLD,))
+    return ResidualLocator("least_squares", rows)
 
 
 @lru_cache(maxsize=64)
 def pair_edges(queries: int, count: int) -> tuple[tuple[int, int], ...]:
-    """Choose the pairs of queries to mix.
+    """Chooses the pairs of queries to mix.
 
     Args:
         queries: K, at least 2.
@@ -193,7 +172,7 @@ def pair_edges(queries: int, count: int) -> tuple[tuple[int, int], ...]:
 
 
 def _distances(queries: int, edges: list[tuple[int, int]]) -> list[list[int]]:
-    """Count the edges between each two queries (Floyd and Warshall); ``queries`` if apart."""
+    """Counts the edges between each two queries (Floyd and Warshall); ``queries`` if apart."""
     steps = [[0 if a == b else queries for b in range(queries)] for a in range(queries)]
     for a, b in edges:
         steps[a][b] = steps[b][a] = 1

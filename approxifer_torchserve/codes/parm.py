@@ -49,27 +49,13 @@ class ParM(LinearCode):
     mode: ClassVar[Mode] = "systematic"
 
     def __post_init__(self) -> None:
-        """Check the arguments.
-
-        Raises:
-            TypeError: One is not an integer.
-            ValueError: One is out of range; ``byzantine`` must be 0.
-        """
         super().__post_init__()
         if self.queries < 2:
             raise ValueError(
                 f"queries must be at least 2 to be added up, got {self.queries}: "
                 f"use name='replication' for one query"
             )
-        if self.stragglers == 0:
-            raise ValueError(
-                "stragglers must be at least 1, got 0: use name='uncoded' to tolerate nothing"
-            )
-        if self.byzantine:
-            raise ValueError(
-                f"byzantine must be 0 for code 'parm', got {self.byzantine}: set it to 0 or use "
-                f"name='pairs' or name='replication'"
-            )
+        self._require_stragglers()
 
     @property
     def num_workers(self) -> int:

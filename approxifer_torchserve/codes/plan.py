@@ -34,7 +34,7 @@ class Plan:
     note: str = ""
 
     def __post_init__(self) -> None:
-        """Refuse a plan that contradicts itself.
+        """Refuses a plan that contradicts itself.
 
         Raises:
             ValueError: A field does not fit the others.

@@ -36,7 +36,7 @@ class Flat:
     spec: pytree.TreeSpec
 
     def map(self, function: Callable[[Tensor], Tensor]) -> PyTree:
-        """Apply a function to each leaf and rebuild the pytree.
+        """Applies a function to each leaf and rebuilds the pytree.
 
         Args:
             function: From ``[batch, members, features]`` to ``[batch, other, features]``.
@@ -55,7 +55,7 @@ class Flat:
 
 
 def flatten(argument: str, tree: PyTree, members: int, batch_dims: int) -> Flat:
-    """Check a pytree of tensors and bring its leaves to ``[batch, members, features]``.
+    """Checks a pytree of tensors and brings its leaves to ``[batch, members, features]``.
 
     Args:
         argument: The caller's name of ``tree``, for errors.
@@ -104,7 +104,7 @@ def flatten(argument: str, tree: PyTree, members: int, batch_dims: int) -> Flat:
 
 
 def check_mask(argument: str, mask: Tensor, members: int) -> Tensor:
-    """Check a boolean mask over coded queries and bring it to the CPU.
+    """Checks a boolean mask over coded queries and brings it to the CPU.
 
     Args:
         argument: The caller's name of ``mask``, for errors.
@@ -127,3 +127,19 @@ def check_mask(argument: str, mask: Tensor, members: int) -> Tensor:
             f"axis, got shape {tuple(mask.shape)}"
         )
     return mask.cpu()
+
+
+def by_pattern(available: Tensor) -> list[tuple[list[int], list[int]]]:
+    """Puts groups together in which the same answers came.
+
+    Args:
+        available: bool ``[batch, N+1]``.
+
+    Returns:
+        For each pattern the answers that came and the groups, both ascending.
+    """
+    found: dict[tuple[int, ...], list[int]] = {}
+    for row, flags in enumerate(available.tolist()):
+        came = tuple(worker for worker, flag in enumerate(flags) if flag)
+        found.setdefault(came, []).append(row)
+    return [(list(came), rows) for came, rows in found.items()]

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from approxifer_torchserve.codes.base import Code
 
@@ -46,19 +46,27 @@ class CodeRecord:
     paper: str
 
 
-_codes: dict[str, tuple[CodeRecord, CodeFactory]] = {}
+Settle = Callable[[Mapping[str, Any]], dict[str, Any]]
+"""From a code's options to the same with those that they imply."""
+_codes: dict[str, tuple[CodeRecord, CodeFactory, Settle]] = {}
 
 
 def register_code(
-    name: str, *, summary: str, paper: str, options: tuple[Option, ...] = ()
+    name: str,
+    *,
+    summary: str,
+    paper: str,
+    options: tuple[Option, ...] = (),
+    settle: Settle = dict,
 ) -> Callable[[_Factory], _Factory]:
-    """Register a code's class, or a function that makes codes, under a name.
+    """Registers a code's class, or a function that makes codes, under a name.
 
     Args:
         name: The name for ``make_code``.
         summary: See ``CodeRecord``.
         paper: See ``CodeRecord``.
         options: See ``CodeRecord``; the factory takes them as keywords.
+        settle: See ``settled``; for a code whose options imply others.
 
     Returns:
         A decorator that returns what it decorates.
@@ -70,32 +78,64 @@ def register_code(
         raise ValueError(f"name {name!r} is already registered: choose another name")
 
     def register(factory: _Factory) -> _Factory:
-        _codes[name] = (CodeRecord(name, summary, options, paper), factory)
+        _codes[name] = (CodeRecord(name, summary, options, paper), factory, settle)
         return factory
 
     return register
 
 
 def available_codes() -> tuple[CodeRecord, ...]:
-    """List the registered codes.
+    """Returns one record for each registered code, by name."""
+    return tuple(_codes[name][0] for name in sorted(_codes))
+
+
+def settled(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Says what options mean: returns them with those that they imply.
+
+    ``make_code``, the keys of accuracy reports and ``model-config.yaml`` all read options so; for
+    ApproxIFER, ``nodes`` alone implies ``systematic=False``, and no ``nodes`` implies ``True``.
+
+    Args:
+        name: A registered name.
+        options: The code's own options; None for one is the same as leaving it out.
 
     Returns:
-        One record for each, by name.
+        The options that ``make_code`` makes the code of. Defaults that hold whatever else is given
+        are left out.
+
+    Raises:
+        ValueError: The name, or an option's name, is unknown.
+
+    Example:
+        >>> settled("approxifer", {"nodes": "authors"})
+        {'nodes': 'authors', 'systematic': False}
+        >>> settled("approxifer", {})
+        {'systematic': True}
     """
-    return tuple(record for _, (record, _) in sorted(_codes.items()))
+    if name not in _codes:
+        raise ValueError(f"name must be one of {sorted(_codes)}, got {name!r}")
+    record, _, settle = _codes[name]
+    known = [option.name for option in record.options]
+    unknown = sorted(set(options) - set(known))
+    if unknown:
+        raise ValueError(
+            f"code {name!r} has no option {', '.join(map(repr, unknown))}: "
+            + (f"its options are {known}" if known else "it has none")
+        )
+    return settle({key: value for key, value in options.items() if value is not None})
 
 
 def make_code(
     name: str, *, queries: int, stragglers: int, byzantine: int = 0, **options: object
 ) -> Code:
-    """Make a code by name.
+    """Makes a code by name.
 
     Args:
         name: A registered name, see ``available_codes``.
         queries: K, the number of queries coded together.
         stragglers: S, how many answers of a group may be missing.
         byzantine: E, how many answers of a group may be wrong.
-        **options: The code's own options.
+        **options: The code's own options, see ``settled``.
 
     Returns:
         The code.
@@ -108,14 +148,6 @@ def make_code(
         >>> make_code("approxifer", queries=8, stragglers=1).num_workers
         9
     """
-    if name not in _codes:
-        raise ValueError(f"name must be one of {sorted(_codes)}, got {name!r}")
-    record, factory = _codes[name]
-    known = [option.name for option in record.options]
-    unknown = sorted(set(options) - set(known))
-    if unknown:
-        raise ValueError(
-            f"code {name!r} has no option {', '.join(map(repr, unknown))}: "
-            + (f"its options are {known}" if known else "it has none")
-        )
-    return factory(queries=queries, stragglers=stragglers, byzantine=byzantine, **options)
+    own = settled(name, options)
+    factory = _codes[name][1]
+    return factory(queries=queries, stragglers=stragglers, byzantine=byzantine, **own)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from approxifer_torchserve.codes.base import Code
+from approxifer_torchserve.codes.base import Code, check_number
 from approxifer_torchserve.codes.plan import Mode, Plan
 from approxifer_torchserve.codes.pytree import Flat, PyTree
 from approxifer_torchserve.codes.registry import Option, register_code
@@ -44,21 +43,12 @@ class Replication(Code):
 
     name: ClassVar[str] = "replication"
     mode: ClassVar[Mode] = "replicated"
+    locates: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        """Check the arguments.
-
-        Raises:
-            TypeError: One is of another type.
-            ValueError: One is out of range.
-        """
         super().__post_init__()
         for argument in ("rtol", "atol"):
-            value = getattr(self, argument)
-            if isinstance(value, bool) or not isinstance(value, int | float):
-                raise TypeError(f"{argument} must be a number, got {value!r}")
-            if not (math.isfinite(value) and value >= 0):
-                raise ValueError(f"{argument} must be finite and at least 0, got {value}")
+            check_number(argument, getattr(self, argument), 0)
 
     @property
     def copies(self) -> int:
@@ -76,11 +66,7 @@ class Replication(Code):
         return tuple(range(self.queries)) * self.copies
 
     def plan(self) -> Plan:
-        """Describe the code to a scheduler.
-
-        Returns:
-            A plan with ``copies``; its quorum is the worst case.
-        """
+        """Returns a plan with ``copies``; its quorum is the worst case."""
         needed = self.copies - self.stragglers
         return Plan(
             queries=self.queries,
@@ -93,7 +79,7 @@ class Replication(Code):
         )
 
     def decode(self, predictions: PyTree, available: Tensor, *, batch_dims: int = 0) -> PyTree:
-        """Take each query's first copy; with ``byzantine`` > 0, its first that the vote trusts.
+        """Takes each query's first copy; with ``byzantine`` > 0, its first that the vote trusts.
 
         Args:
             predictions: Leaves ``[*batch, N+1, *p]``.
@@ -127,7 +113,7 @@ class Replication(Code):
         return predictions.index_select(1, torch.tensor(chosen, device=predictions.device))
 
     def _locate(self, predictions: Flat, available: Tensor) -> Tensor:
-        """Flag copies that disagree with the majority; all of a query's when there is none."""
+        """Flags copies that disagree with the majority; all of a query's when there is none."""
         batch = available.shape[0]
         copies = available.reshape(batch, self.copies, self.queries)
         # [batch, r, r, K]: copies a and b of a query came, and agree in every leaf.
@@ -140,7 +126,7 @@ class Replication(Code):
         return (copies & ~trusted).reshape(batch, self.num_workers)
 
     def _close(self, values: Tensor) -> Tensor:
-        """Compare all pairs of copies, ``[batch, r, K, features]`` to bool ``[batch, r, r, K]``.
+        """Compares all pairs of copies, ``[batch, r, K, features]`` to bool ``[batch, r, r, K]``.
 
         NaN and Inf agree with nothing, not even with themselves.
         """

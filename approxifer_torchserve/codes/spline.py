@@ -7,13 +7,13 @@ is linear in y (Reinsch 1967; Green and Silverman 1994, section 2.3), so the cod
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
+from approxifer_torchserve.codes.base import check_number
 from approxifer_torchserve.codes.linear import LinearCode
 from approxifer_torchserve.codes.nodes import positions, query_angles, worker_angles
 from approxifer_torchserve.codes.plan import Mode
@@ -24,7 +24,7 @@ SMOOTH_DECODE = 1e-5
 
 
 def spline_weights(nodes: Tensor, points: Tensor, smoothing: float) -> Tensor:
-    """Weights of the values at the nodes in their smoothing spline at some points.
+    """Returns the weights of the values at the nodes in their smoothing spline at some points.
 
     Args:
         nodes: float64 ``[n]``, distinct, in any order, n >= 1.
@@ -43,7 +43,7 @@ def spline_weights(nodes: Tensor, points: Tensor, smoothing: float) -> Tensor:
 
 
 def _smoother(x: Tensor, smoothing: float) -> tuple[Tensor, Tensor]:
-    """Values and second derivatives at the knots, both ``[n, n]`` matrices on y."""
+    """Returns values and second derivatives at the knots, both ``[n, n]`` matrices on y."""
     n = len(x)
     values = torch.eye(n, dtype=torch.float64, device="cpu")
     curvatures = torch.zeros(n, n, dtype=torch.float64, device="cpu")
@@ -117,28 +117,10 @@ class Spline(LinearCode):
     mode: ClassVar[Mode] = "coded"
 
     def __post_init__(self) -> None:
-        """Check the arguments.
-
-        Raises:
-            TypeError: One is of another type.
-            ValueError: One is out of range.
-        """
         super().__post_init__()
-        if self.stragglers == 0:
-            raise ValueError(
-                "stragglers must be at least 1, got 0: use name='uncoded' to tolerate nothing"
-            )
-        if self.byzantine:
-            raise ValueError(
-                f"byzantine must be 0 for code 'spline', got {self.byzantine}: set it to 0 or use "
-                "name='replication'"
-            )
+        self._require_stragglers()
         for argument in ("smooth_encode", "smooth_decode"):
-            value = getattr(self, argument)
-            if isinstance(value, bool) or not isinstance(value, int | float):
-                raise TypeError(f"{argument} must be a number, got {value!r}")
-            if not (math.isfinite(value) and value >= 0):
-                raise ValueError(f"{argument} must be finite and at least 0, got {value}")
+            check_number(argument, getattr(self, argument), 0)
 
     @property
     def num_workers(self) -> int:

@@ -25,20 +25,12 @@ class Uncoded(Code):
     mode: ClassVar[Mode] = "uncoded"
 
     def __post_init__(self) -> None:
-        """Check the arguments.
-
-        Raises:
-            TypeError: One is not an integer.
-            ValueError: One is out of range; ``stragglers`` and ``byzantine`` must be 0.
-        """
         super().__post_init__()
-        for argument in ("stragglers", "byzantine"):
-            value = getattr(self, argument)
-            if value:
-                raise ValueError(
-                    f"{argument} must be 0 for code 'uncoded', which tolerates nothing, got "
-                    f"{value}: set {argument} to 0 or choose another name"
-                )
+        if self.stragglers:
+            raise ValueError(
+                f"stragglers must be 0 for code 'uncoded', which tolerates nothing, got "
+                f"{self.stragglers}: set it to 0 or choose another name"
+            )
 
     @property
     def num_workers(self) -> int:

@@ -15,7 +15,7 @@ from approxifer_torchserve.evaluation.functional import (
 )
 from approxifer_torchserve.evaluation.grouping import group_alike, order_by_similarity
 from approxifer_torchserve.evaluation.metrics import DegradedScores, LocatorScores, Scores
-from approxifer_torchserve.evaluation.patterns import loss_patterns, lost_queries
+from approxifer_torchserve.evaluation.patterns import lost_queries
 from approxifer_torchserve.evaluation.specs import Case, CodeSpec, make_cases, parse_spec
 
 __all__ = [
@@ -31,7 +31,6 @@ __all__ = [
     "agreement",
     "group_alike",
     "locator_rates",
-    "loss_patterns",
     "lost_accuracy",
     "lost_queries",
     "make_cases",

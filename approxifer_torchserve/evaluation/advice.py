@@ -11,7 +11,7 @@ _CLOSE = 0.005
 
 
 def advise(measured: Mapping[str, Any]) -> str:
-    """Say which of the measured codes to take.
+    """Says which of the measured codes to take.
 
     Args:
         measured: See ``showing.as_measured``; of several heads the first counts.

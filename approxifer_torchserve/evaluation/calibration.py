@@ -57,7 +57,7 @@ def fit_and_try(
     seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
 ) -> Calibration:
-    """Calibrate a code on most of the queries and try it on the rest.
+    """Calibrates a code on most of the queries and tries it on the rest.
 
     Args:
         code: The code; its locator is replaced.
@@ -123,12 +123,12 @@ def fit_and_try(
 
 def _judge(code: LocatingCode, answers: Tensor) -> Tensor:
     everything = torch.ones(code.num_workers, dtype=torch.bool)
-    judge = code.locate if code.byzantine else code.doubt
+    judge = code.locate if code.byzantine else code.screen
     return judge(answers, everything, batch_dims=answers.dim() - 2)
 
 
 def _time(code: LocatingCode, answers: Tensor) -> float:
-    """Measure one group, as a worker among many has it: on one thread."""
+    """Measures one group, as a worker among many has it: on one thread."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

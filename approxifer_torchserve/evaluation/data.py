@@ -41,7 +41,7 @@ class Data:
 
 
 def load_data(source: str, scaling: Scaling | None = None) -> Data:
-    """Open labelled data.
+    """Opens labelled data.
 
     Args:
         source: A ``.npz`` file with ``inputs`` (or ``images``, ``x``, ``data``; or encoded images

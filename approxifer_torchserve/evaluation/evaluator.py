@@ -6,8 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils import _pytree as pytree
+from torchmetrics import Metric
 
 from approxifer_torchserve.codes import NotRecoverableError
 from approxifer_torchserve.codes.pytree import PyTree
@@ -15,12 +16,9 @@ from approxifer_torchserve.corruption import corrupt, corruption_kinds
 from approxifer_torchserve.evaluation.forwards import Forward, SharedForwards
 from approxifer_torchserve.evaluation.functional import Task, check_task, guess_task
 from approxifer_torchserve.evaluation.metrics import DegradedScores, LocatorScores, Scores
-from approxifer_torchserve.evaluation.patterns import (
-    MAX_PATTERNS,
-    draw_wrong,
-    loss_patterns,
-)
+from approxifer_torchserve.evaluation.patterns import MAX_PATTERNS, draw_wrong
 from approxifer_torchserve.evaluation.specs import Case
+from approxifer_torchserve.faults import erasure_patterns
 
 Domain = Literal["logits", "probabilities", "log_probabilities"]
 
@@ -72,7 +70,7 @@ class Evaluator:
                 f"domain: expected logits with codes that have weights of their own, which learnt "
                 f"to combine predictions as they are, got {domain!r}"
             )
-        self.patterns = [loss_patterns(c.code, c.lost, max_patterns, seed) for c in cases]
+        self.patterns = [erasure_patterns(c.workers, c.lost, max_patterns, seed) for c in cases]
         self.heads: dict[str, Task] = {}
         self.metrics: list[list[DegradedScores]] = []
         # For each case: rates with wrong answers among them, and on clean groups.
@@ -80,7 +78,7 @@ class Evaluator:
         self.groups = 0
 
     def prepare(self, predictions: PyTree, targets: PyTree) -> None:
-        """Make the metrics for the outputs of a model, unless that was done.
+        """Makes the metrics for the outputs of a model, unless that was done.
 
         Args:
             predictions: Leaves ``[B, *p]``, of as few queries as one.
@@ -117,7 +115,7 @@ class Evaluator:
         guess: PyTree | None = None,
         batch_size: int = 512,
     ) -> PyTree:
-        """Measure some groups.
+        """Measures some groups.
 
         Args:
             forward: The model.
@@ -162,7 +160,7 @@ class Evaluator:
         return base
 
     def compute(self) -> list[dict[str, Scores]]:
-        """Give, for each case, the scores of each head.
+        """Gives, for each case, the scores of each head.
 
         Synchronises between processes; every process must call it, after ``prepare``.
         """
@@ -172,7 +170,7 @@ class Evaluator:
         ]
 
     def compute_locators(self) -> list[dict[str, float] | None]:
-        """Give, for each case with wrong answers and a locator, its rates; else None."""
+        """Gives, for each case with wrong answers and a locator, its rates; else None."""
         rates: list[dict[str, float] | None] = []
         for case, (wrong, clean) in zip(self.cases, self.locators, strict=True):
             if case.byzantine == 0 or case.code.byzantine == 0:
@@ -184,45 +182,41 @@ class Evaluator:
         return rates
 
     def reset(self) -> None:
-        """Forget all groups."""
-        for metrics in (*self.metrics, *self.locators):
-            for metric in metrics:
-                metric.reset()
+        """Forgets all groups."""
+        for metric in self._each():
+            metric.reset()
         self.groups = 0
 
     def sums(self) -> dict[str, Tensor]:
-        """Return every metric's sums by name, to be written down and loaded again."""
-        return {
-            f"{where}.{name}": getattr(metric, name).detach().cpu().clone()
-            for where, metric in self._named()
-            for name in metric._defaults
-        }
+        """Returns every metric's sums by name, on the CPU, to be written down and loaded again."""
+        state = nn.ModuleList(self._each()).state_dict()
+        return {name: value.cpu() for name, value in state.items()}
 
     def load_sums(self, sums: dict[str, Tensor], groups: int) -> None:
-        """Take up what ``sums`` returned; ``prepare`` must have been called.
+        """Takes up what ``sums`` returned; ``prepare`` must have been called.
+
+        Args:
+            sums: Every metric's sums.
+            groups: How many groups they are of.
 
         Raises:
-            KeyError: Sums of other cases.
+            RuntimeError: They are of other cases.
         """
-        for where, metric in self._named():
-            for name in metric._defaults:
-                setattr(metric, name, sums[f"{where}.{name}"].to(getattr(metric, name).device))
+        metrics = self._each()
+        state = {name: value.to(metrics[0].device) for name, value in sums.items()}
+        nn.ModuleList(metrics).load_state_dict(state)
+        for metric in metrics:
             metric._update_count = 1
         self.groups = groups
 
-    def _named(self) -> Iterator[tuple[str, DegradedScores | LocatorScores]]:
-        for index, metrics in enumerate(self.metrics):
-            for place, metric in enumerate(metrics):
-                yield f"scores.{index}.{place}", metric
-        for index, pair in enumerate(self.locators):
-            for place, locator in enumerate(pair):
-                yield f"locator.{index}.{place}", locator
+    def _each(self) -> list[Metric]:
+        return [metric for many in (*self.metrics, *self.locators) for metric in many]
 
     def _device(self, tensor: Tensor) -> torch.device:
         return torch.device("cpu") if tensor.device.type == "mps" else tensor.device
 
     def _domain(self, predictions: Tensor) -> Tensor:
-        """Turn ``[G, N+1, C, *dense]`` logits into what is decoded."""
+        """Turns ``[G, N+1, C, *dense]`` logits into what is decoded."""
         if self.domain == "logits":
             return predictions
         if self.domain == "probabilities":
@@ -232,7 +226,7 @@ class Evaluator:
     def _damaged(
         self, index: int, heads: list[Tensor]
     ) -> Iterator[tuple[Tensor, list[Tensor] | None]]:
-        """Give for each pattern what may be decoded from: a mask, and answers if some are wrong."""
+        """Yields what each pattern leaves to decode: a mask, and answers where some are wrong."""
         case = self.cases[index]
         for number, pattern in enumerate(self.patterns[index]):
             if case.byzantine == 0:
@@ -254,7 +248,7 @@ class Evaluator:
     def _trusted(
         self, index: int, heads: list[Tensor], pattern: Tensor, wrong: Tensor | None
     ) -> Tensor:
-        """Leave out the answers that the code finds wrong, ``[N+1]`` to ``[G, N+1]``."""
+        """Leaves out the answers that the code finds wrong, ``[N+1]`` to ``[G, N+1]``."""
         case = self.cases[index]
         if case.byzantine == 0 or case.code.byzantine == 0:
             return pattern
@@ -288,7 +282,7 @@ class Evaluator:
 
 
 def _paired(predictions: PyTree, targets: PyTree) -> dict[str, tuple[Tensor, Tensor]]:
-    """Match outputs with targets: by structure, in order, or one target for all outputs."""
+    """Matches outputs with targets: by structure, in order, or one target for all outputs."""
     found, _ = pytree.tree_flatten_with_path(predictions)
     by_path = {
         pytree.keystr(path): leaf for path, leaf in pytree.tree_flatten_with_path(targets)[0]

@@ -77,7 +77,7 @@ class SharedForwards:
     def __call__(
         self, forward: Forward, queries: PyTree, batch_size: int = 512
     ) -> tuple[PyTree, list[PyTree]]:
-        """Compute the answers of all codes.
+        """Computes the answers of all codes.
 
         Args:
             forward: The model.
@@ -107,7 +107,7 @@ class SharedForwards:
 
 
 def check_roles(codes: Sequence[Code], weights: Mapping[str, object]) -> None:
-    """Check that codes have the weights of their own that they need.
+    """Checks that codes have the weights of their own that they need.
 
     Args:
         codes: The codes.
@@ -160,7 +160,7 @@ def _pick(tree: PyTree, columns: list[int]) -> PyTree:
 
 
 def _keys(code: Code) -> list[Hashable]:
-    """Name each coded query: by its query's index, by its row of G, or as this code's own."""
+    """Names each coded query: by its query's index, by its row of G, or as this code's own."""
     rows = code.encoding_matrix() if isinstance(code, LinearCode) else None
     keys: list[Hashable] = []
     for worker, source in enumerate(code.sources):

@@ -16,7 +16,7 @@ Task = Literal["multiclass", "binary", "regression"]
 
 
 def guess_task(predictions: Tensor, targets: Tensor) -> Task:
-    """Guess the task from what model and data give.
+    """Guesses the task from what model and data give.
 
     Args:
         predictions: float ``[B, C, *dense]`` for classes, else ``[B, *p]``.
@@ -35,7 +35,7 @@ def guess_task(predictions: Tensor, targets: Tensor) -> Task:
 
 
 def check_task(predictions: Tensor, targets: Tensor, task: Task) -> None:
-    """Check that predictions and targets of a batch fit each other.
+    """Checks that predictions and targets of a batch fit each other.
 
     Args:
         predictions: ``[B, *p]``.
@@ -70,7 +70,7 @@ def check_task(predictions: Tensor, targets: Tensor, task: Task) -> None:
 def score(
     predictions: Tensor, reference: Tensor, task: Task, lead: int, ignore_index: int = -100
 ) -> Tensor:
-    """Score predictions against targets, query by query.
+    """Scores predictions against targets, query by query.
 
     Args:
         predictions: ``[*lead, C, *dense]`` for ``multiclass``, else ``[*lead, *p]`` (logits for
@@ -109,7 +109,7 @@ def score(
 
 
 def decisions(predictions: Tensor, task: Task, lead: int) -> Tensor:
-    """Turn the base model's predictions into targets, to score agreement against.
+    """Turns the base model's predictions into targets, to score agreement against.
 
     Args:
         predictions: As in ``score``.
@@ -129,7 +129,7 @@ def decisions(predictions: Tensor, task: Task, lead: int) -> Tensor:
 
 
 def ratio(sums: Tensor, task: Task) -> float:
-    """Turn summed value and weight into an accuracy, or a relative error.
+    """Turns summed value and weight into an accuracy, or a relative error.
 
     Args:
         sums: float64 ``[..., 2]``; all leading axes are summed.
@@ -151,7 +151,7 @@ def ratio(sums: Tensor, task: Task) -> float:
 
 
 def overall_accuracy(predictions: Tensor, targets: Tensor, task: Task = "multiclass") -> float:
-    """Compute A_o: over all queries of all groups and patterns.
+    """Computes A_o: over all queries of all groups and patterns.
 
     Args:
         predictions: Decoded, ``[P, G, K, C, *dense]``.
@@ -172,7 +172,7 @@ def overall_accuracy(predictions: Tensor, targets: Tensor, task: Task = "multicl
 def lost_accuracy(
     predictions: Tensor, targets: Tensor, lost: Tensor, task: Task = "multiclass"
 ) -> float:
-    """Compute A_d: over the queries whose own answer was lost.
+    """Computes A_d: over the queries whose own answer was lost.
 
     Args:
         predictions: Decoded, ``[P, G, K, C, *dense]``.
@@ -195,7 +195,7 @@ def lost_accuracy(
 def worst_pattern(
     predictions: Tensor, targets: Tensor, task: Task = "multiclass"
 ) -> tuple[int, float]:
-    """Find the pattern of losses that costs the most.
+    """Finds the pattern of losses that costs the most.
 
     Args:
         predictions: Decoded, ``[P, G, K, C, *dense]``.
@@ -217,7 +217,7 @@ def worst_pattern(
 
 
 def agreement(predictions: Tensor, base: Tensor, task: Task = "multiclass") -> float:
-    """Compare decoded predictions with the base model's own, whatever is true.
+    """Compares decoded predictions with the base model's own, whatever is true.
 
     Args:
         predictions: Decoded, ``[P, G, K, C, *dense]``.
@@ -235,7 +235,7 @@ def agreement(predictions: Tensor, base: Tensor, task: Task = "multiclass") -> f
 
 
 def locator_rates(found: Tensor, wrong: Tensor) -> tuple[float, float]:
-    """Rate a locator.
+    """Rates a locator.
 
     Args:
         found: bool ``[G, N+1]``, answers that were called wrong.
@@ -257,6 +257,6 @@ def locator_rates(found: Tensor, wrong: Tensor) -> tuple[float, float]:
 
 
 def _every(predictions: Tensor, targets: Tensor, task: Task) -> Tensor:
-    """Score ``[P, G, K]`` predictions, to float64 ``[P, G, K, 2]``."""
+    """Scores ``[P, G, K]`` predictions, to float64 ``[P, G, K, 2]``."""
     reference = targets.expand(predictions.shape[0], *targets.shape)
     return score(predictions, reference, task, lead=3)

@@ -19,7 +19,7 @@ Order = Literal["arrival", "similarity", "grouped"]
 
 
 def order_by_similarity(queries: PyTree) -> Tensor:
-    """Order the queries of each group along a short path from one to the next alike.
+    """Orders the queries of each group along a short path from one to the next alike.
 
     From each query in turn the nearest unvisited one follows; the shortest of these K paths wins.
 
@@ -57,7 +57,7 @@ def order_by_similarity(queries: PyTree) -> Tensor:
 
 
 def group_alike(queries: PyTree, size: int) -> Tensor:
-    """Pick groups of alike queries from a larger batch.
+    """Picks groups of alike queries from a larger batch.
 
     The query farthest from the mean opens a group, its nearest ones join it; and again.
 
@@ -88,7 +88,7 @@ def group_alike(queries: PyTree, size: int) -> Tensor:
 
 
 def take(tree: PyTree, index: Tensor) -> PyTree:
-    """Pick queries out of a batch.
+    """Picks queries out of a batch.
 
     Args:
         tree: Leaves ``[B, *q]``.

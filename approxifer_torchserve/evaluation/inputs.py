@@ -39,7 +39,7 @@ class Scaling:
     size: int | None = None
 
     def __call__(self, pixels: Tensor) -> Tensor:
-        """Scale ``[n, C, H, W]`` in 0..1."""
+        """Scales ``[n, C, H, W]`` in 0..1."""
         mean, std = (torch.tensor(v).reshape(1, -1, 1, 1) for v in (self.mean, self.std))
         return (pixels - mean) / std
 
@@ -58,7 +58,7 @@ class Inputs:
 
 
 def load_inputs(source: str, scaling: Scaling | None = None) -> Inputs:
-    """Open data of which only the inputs matter.
+    """Opens data of which only the inputs matter.
 
     Args:
         source: A ``.npz`` file with ``inputs`` (or ``images``, ``x``, ``data``; or encoded images
@@ -94,7 +94,7 @@ def load_inputs(source: str, scaling: Scaling | None = None) -> Inputs:
 
 
 def inputs_of_arrays(arrays: Mapping[str, np.ndarray[Any, Any]], scaling: Scaling) -> Inputs | None:
-    """Find the inputs among an npz file's arrays; None if there are none."""
+    """Finds the inputs among an npz file's arrays; None if there are none."""
     values = next((arrays[name] for name in INPUTS if name in arrays), None)
     if values is not None:
         found = values
@@ -113,12 +113,12 @@ def inputs_of_arrays(arrays: Mapping[str, np.ndarray[Any, Any]], scaling: Scalin
 
 
 def inputs_of_pictures(files: Sequence[Path], scaling: Scaling) -> Inputs:
-    """Take image files as inputs."""
+    """Takes image files as inputs."""
     return Inputs(len(files), lambda rows: _pictures([files[i] for i in rows], scaling))
 
 
 def named_dataset(source: str, items: str) -> Any:
-    """Make the dataset that ``module:function`` returns, or that ``module:name`` is.
+    """Makes the dataset that ``module:function`` returns, or that ``module:name`` is.
 
     Args:
         source: The name.

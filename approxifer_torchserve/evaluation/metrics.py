@@ -57,7 +57,7 @@ class Scores:
     groups: int
 
     def as_dict(self) -> dict[str, Any]:
-        """Return plain values that JSON takes, None for NaN."""
+        """Returns plain values that JSON takes, None for NaN."""
         return {key: _plain(value) for key, value in asdict(self).items()}
 
 
@@ -73,9 +73,9 @@ class DegradedScores(Metric):
 
     Example:
         >>> from approxifer_torchserve.codes import make_code
-        >>> from approxifer_torchserve.evaluation.patterns import loss_patterns
+        >>> from approxifer_torchserve.faults import erasure_patterns
         >>> code = make_code("approxifer", queries=2, stragglers=1)
-        >>> metric = DegradedScores(code, loss_patterns(code, 1), "multiclass")
+        >>> metric = DegradedScores(code, erasure_patterns(3, 1, limit=9), "multiclass")
         >>> base = torch.eye(2)[None]
         >>> metric.update(base.expand(3, 1, 2, 2), base, base, torch.tensor([[0, 0]]))
         >>> scores = metric.compute()
@@ -102,12 +102,12 @@ class DegradedScores(Metric):
         self.code, self.task, self.ignore_index = code, task, ignore_index
         self.patterns = patterns.cpu()
         self.lost = lost_queries(code, self.patterns)
-        shape = (len(patterns), code.queries, 2)
+        whole, each = torch.zeros(2).double(), torch.zeros(len(patterns), code.queries, 2).double()
         for name in ("base", "healthy", "healthy_agreement"):
-            self.add_state(name, torch.zeros(2, dtype=torch.float64), dist_reduce_fx="sum")
+            self.add_state(name, whole.clone(), dist_reduce_fx="sum", persistent=True)
         for name in ("queries", "agreement"):
-            self.add_state(name, torch.zeros(shape, dtype=torch.float64), dist_reduce_fx="sum")
-        self.add_state("groups", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
+            self.add_state(name, each.clone(), dist_reduce_fx="sum", persistent=True)
+        self.add_state("groups", torch.tensor(0), dist_reduce_fx="sum", persistent=True)
 
     def update(
         self,
@@ -116,7 +116,7 @@ class DegradedScores(Metric):
         base: Tensor,
         targets: Tensor,
     ) -> None:
-        """Add some groups.
+        """Adds some groups.
 
         Args:
             decoded: ``[P, G, K, *p]``, or P tensors ``[G, K, *p]``: one decode for each pattern.
@@ -148,7 +148,7 @@ class DegradedScores(Metric):
         self.groups += base.shape[0]
 
     def compute(self) -> Scores:
-        """Work out the scores of all groups so far."""
+        """Works out the scores of all groups so far."""
         queries, agreement = self.queries.cpu(), self.agreement.cpu()
         each = [ratio(part, self.task) for part in queries]
         fair = [value for value in each if not math.isnan(value)]
@@ -198,10 +198,10 @@ class LocatorScores(Metric):
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.add_state("sums", torch.zeros(6, dtype=torch.int64), dist_reduce_fx="sum")
+        self.add_state("sums", torch.zeros(6).long(), dist_reduce_fx="sum", persistent=True)
 
     def update(self, found: Tensor, wrong: Tensor, available: Tensor | None = None) -> None:
-        """Add some groups.
+        """Adds some groups.
 
         Args:
             found: bool ``[G, N+1]``, answers that were called wrong.
@@ -221,7 +221,7 @@ class LocatorScores(Metric):
         self.sums += torch.stack([count.to(self.sums.device) for count in counts])
 
     def compute(self) -> dict[str, float]:
-        """Return ``hits``, ``false_convictions`` and ``exact`` (groups with no mistake)."""
+        """Returns ``hits``, ``false_convictions`` and ``exact`` (groups with no mistake)."""
         hits, wrong, convicted, honest, exact, groups = self.sums.tolist()
         return {
             "hits": hits / wrong if wrong else math.nan,
@@ -231,7 +231,7 @@ class LocatorScores(Metric):
 
 
 def _blocks(decoded: Tensor | Iterable[Tensor], size: int) -> Iterator[Tensor]:
-    """Stack patterns, as many at once as fit: a dense output times all would fill the memory."""
+    """Stacks patterns, as many at once as fit: a dense output times all would fill the memory."""
     waiting: list[Tensor] = []
     for part in decoded:
         waiting.append(part)

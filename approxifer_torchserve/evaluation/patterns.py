@@ -10,36 +10,13 @@ import torch
 from torch import Tensor
 
 from approxifer_torchserve.codes import Code
-from approxifer_torchserve.faults import erasure_patterns
 
 MAX_PATTERNS = 128
-
-
-def loss_patterns(code: Code, lost: int, limit: int = MAX_PATTERNS, seed: int = 0) -> Tensor:
-    """Give every way to lose ``lost`` answers of a group, or a seeded sample where there are many.
-
-    Args:
-        code: The code.
-        lost: S, how many answers each pattern lacks.
-        limit: The most patterns.
-        seed: Of the sample.
-
-    Returns:
-        bool ``[P, N+1]``, no pattern twice.
-
-    Raises:
-        ValueError: ``lost`` exceeds the code's workers, or ``limit`` is below 1.
-
-    Example:
-        >>> from approxifer_torchserve.codes import make_code
-        >>> loss_patterns(make_code("uncoded", queries=2, stragglers=0), 1).tolist()
-        [[False, True], [True, False]]
-    """
-    return erasure_patterns(code.num_workers, lost, limit, seed)
+"""The most patterns that are decoded for one code and S."""
 
 
 def own_answers(code: Code) -> tuple[int | None, ...]:
-    """Say which answer is a query's own: the first coded query that equals it, or None.
+    """Says which answer is a query's own: the first coded query that equals it, or None.
 
     Args:
         code: The code.
@@ -63,7 +40,7 @@ def own_answers(code: Code) -> tuple[int | None, ...]:
 
 
 def lost_queries(code: Code, available: Tensor) -> Tensor:
-    """Tell which queries A_d is taken over: those whose own answer was lost.
+    """Tells which queries A_d is taken over: those whose own answer was lost.
 
     Args:
         code: The code.
@@ -75,7 +52,7 @@ def lost_queries(code: Code, available: Tensor) -> Tensor:
     Example:
         >>> from approxifer_torchserve.codes import make_code
         >>> code = make_code("approxifer", queries=2, stragglers=1)
-        >>> lost_queries(code, loss_patterns(code, 1)).tolist()
+        >>> lost_queries(code, ~torch.eye(3, dtype=torch.bool)).tolist()
         [[True, False], [False, True], [False, False]]
     """
     columns = [
@@ -86,7 +63,7 @@ def lost_queries(code: Code, available: Tensor) -> Tensor:
 
 
 def draw_wrong(available: Tensor, groups: int, wrong: int, generator: torch.Generator) -> Tensor:
-    """Draw which of the answers that came are wrong, for each group anew.
+    """Draws which of the answers that came are wrong, for each group anew.
 
     Args:
         available: bool ``[N+1]``, one pattern.

@@ -15,25 +15,21 @@ from typing import TYPE_CHECKING, Any
 
 from approxifer_torchserve.evaluation.advice import advise
 from approxifer_torchserve.evaluation.showing import (
+    COLUMNS,
     Measured,
     caption,
     draw_figure,
-    number,
-    shown_name,
+    rows,
 )
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 PACKAGES = ("approxifer-torchserve", "torch", "torchmetrics")
-COLUMNS = (
-    "code", "S", "workers", "healthy", "A_o", "A_d", "worst pattern", "lacks", "agrees",
-    "A_d agrees",
-)  # fmt: skip
 
 
 def build_report(measured: Measured, **about: Any) -> dict[str, Any]:
-    """Put a result into the form that files and serving read.
+    """Puts a result into the form that files and serving read.
 
     Args:
         measured: See ``showing.as_measured``.
@@ -57,7 +53,7 @@ def build_report(measured: Measured, **about: Any) -> dict[str, Any]:
 
 
 def serving_part(measured: Measured) -> dict[str, Any]:
-    """Give what serving reads of a result.
+    """Gives what serving reads of a result.
 
     Args:
         measured: See ``showing.as_measured``.
@@ -87,32 +83,8 @@ def serving_part(measured: Measured) -> dict[str, Any]:
     return {"base_accuracy": least, "codes": codes}
 
 
-def rows(measured: Measured) -> list[tuple[str, ...]]:
-    """Give the table's lines as text, see ``COLUMNS``."""
-    heads = len(measured["heads"]) > 1
-    lines: list[tuple[str, ...]] = []
-    for case in measured["cases"]:
-        name = shown_name(case)
-        for head, scores in case["scores"].items():
-            lines.append(
-                (
-                    f"{name} {head}" if heads else name,
-                    str(case["s"]),
-                    str(case["workers"]),
-                    number(scores["healthy"]),
-                    number(scores["overall"]),
-                    number(scores["lost_only"]) + ("*" if scores["lost_are_all"] else ""),
-                    number(scores["worst"]),
-                    ", ".join(map(str, scores["worst_pattern"])),
-                    number(scores["agreement"]),
-                    number(scores["agreement_lost"]),
-                )
-            )
-    return lines
-
-
 def write_report(out: Path, report: Mapping[str, Any]) -> None:
-    """Write report.json, report.html, accuracy.png and positions.png.
+    """Writes report.json, report.html, accuracy.png and positions.png.
 
     Args:
         out: The folder; made where it is not there.
@@ -144,7 +116,7 @@ def write_report(out: Path, report: Mapping[str, Any]) -> None:
 
 
 def draw_positions(measured: Measured) -> Figure:
-    """Draw A_d for each lost position, one line for each code and S.
+    """Draws A_d for each lost position, one line for each code and S.
 
     Args:
         measured: See ``showing.as_measured``; of several heads the first is drawn.

@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from approxifer_torchserve import __version__
+from approxifer_torchserve.codes.locators.calibrate import random_groups
 from approxifer_torchserve.codes.pytree import PyTree
 from approxifer_torchserve.evaluation.data import Data
 from approxifer_torchserve.evaluation.evaluator import Domain, Evaluator
@@ -47,6 +48,9 @@ class Settings:
         calibration: Queries, left out of the groups, whose mean prediction ``uncoded`` guesses.
         chunk: Groups measured at once; ``order='grouped'`` picks alike queries among these.
         batch_size: The most queries in one forward.
+
+    Raises:
+        ValueError: A number is below 1.
     """
 
     cases: tuple[Case, ...]
@@ -63,42 +67,9 @@ class Settings:
     batch_size: int = 256
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be measured.
-
-        Raises:
-            ValueError: A number is below 1.
-        """
         for name in ("groups", "calibration", "chunk", "batch_size", "max_patterns"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}: expected at least 1, got {getattr(self, name)}")
-
-
-def draw_groups(count: int, size: int, groups: int, seed: int) -> Tensor:
-    """Draw groups of different queries: permutations of all of them, one after the other.
-
-    Args:
-        count: How many queries there are.
-        size: K.
-        groups: G.
-        seed: Of the permutations.
-
-    Returns:
-        int64 ``[G, K]``.
-
-    Raises:
-        ValueError: There are fewer queries than K.
-
-    Example:
-        >>> draw_groups(4, 2, 4, seed=0).sort(dim=1).values.flatten()[:4].sort().values.tolist()
-        [0, 1, 2, 3]
-    """
-    if count < size:
-        raise ValueError(f"data: expected at least queries={size} beside calibration, got {count}")
-    draw = torch.Generator().manual_seed(seed)
-    rounds = -(-groups // (count // size))
-    whole = count // size * size
-    drawn = [torch.randperm(count, generator=draw)[:whole] for _ in range(rounds)]
-    return torch.cat(drawn).reshape(-1, size)[:groups]
 
 
 def run(
@@ -111,7 +82,7 @@ def run(
     folder: Path | None = None,
     progress: Callable[[int, int], None] = lambda done, of: None,
 ) -> Measured:
-    """Measure.
+    """Measures.
 
     Args:
         model: The model, in eval mode, on the CPU or wherever it takes the data itself.
@@ -142,7 +113,12 @@ def run(
     shuffled = torch.randperm(data.count, generator=torch.Generator().manual_seed(settings.seed))
     spare, used = shuffled[:kept], shuffled[kept:]
     size = evaluator.forwards.queries
-    groups = used[draw_groups(len(used), size, settings.groups, settings.seed + 1)]
+    if len(used) < size:
+        raise ValueError(
+            f"data: expected at least queries={size} beside calibration, got {len(used)}"
+        )
+    draw = torch.Generator().manual_seed(settings.seed + 1)
+    groups = used[random_groups(len(used), size, settings.groups, draw)]
     state = None if folder is None else folder / STATE_FILE
     mark = _mark(settings, data.identity, identity)
     with torch.inference_mode():
@@ -180,7 +156,7 @@ def _placed(inputs: PyTree, size: int, order: Order) -> Tensor:
 
 
 def _mean(model: Forward, data: Data, indices: Sequence[int], batch_size: int) -> PyTree:
-    """Average the model's predictions over calibration data, leaves ``[*p]``."""
+    """Averages the model's predictions over calibration data, leaves ``[*p]``."""
     total: PyTree = None
     for start in range(0, len(indices), batch_size):
         inputs, _ = data.fetch(indices[start : start + batch_size])
@@ -204,7 +180,7 @@ def _save(evaluator: Evaluator, path: Path, mark: str, done: int) -> None:
 
 
 def _resume(evaluator: Evaluator, path: Path, mark: str) -> int:
-    """Take up what an interrupted run of the very same settings kept, else nothing."""
+    """Takes up what an interrupted run of the very same settings kept, else nothing."""
     if not path.is_file():
         return 0
     with safe_open(path, framework="pt") as file:

@@ -15,10 +15,13 @@ if TYPE_CHECKING:
 
 Measured = dict[str, Any]
 """One result as plain values that JSON takes, see ``as_measured``."""
+COLUMNS = (
+    "code", "S", "workers", "healthy", "A_o", "A_d", "worst", "lacks", "agrees", "A_d agrees",
+)  # fmt: skip
 
 
 def as_measured(evaluator: Evaluator, stage: str, *, seen: int, left: int, groups: int) -> Measured:
-    """Put an evaluator's result into plain values.
+    """Puts an evaluator's result into plain values.
 
     Args:
         evaluator: What measured; processes are synchronised here.
@@ -59,7 +62,7 @@ def as_measured(evaluator: Evaluator, stage: str, *, seen: int, left: int, group
 
 
 def draw_table(measured: Measured) -> Table:
-    """Draw a result for a terminal.
+    """Draws a result for a terminal.
 
     Args:
         measured: See ``as_measured``.
@@ -76,33 +79,42 @@ def draw_table(measured: Measured) -> Table:
         padding=(0, 1, 0, 0),
         pad_edge=False,
     )
-    table.add_column("code", overflow="fold")
-    for name in ("S", "workers", "healthy", "A_o", "A_d", "worst", "lacks", "agrees"):
+    table.add_column(COLUMNS[0], overflow="fold")
+    for name in COLUMNS[1:-1]:
         table.add_column(name, justify="right")
-    heads = len(measured["heads"]) > 1
-    for case in measured["cases"]:
-        for head, scores in case["scores"].items():
-            table.add_row(
-                f"{shown_name(case)} {head}" if heads else shown_name(case),
-                str(case["s"]),
-                str(case["workers"]),
-                number(scores["healthy"]),
-                number(scores["overall"]),
-                number(scores["lost_only"]) + ("*" if scores["lost_are_all"] else ""),
-                number(scores["worst"]),
-                ",".join(map(str, scores["worst_pattern"])),
-                number(scores["agreement"]),
-            )
+    for cells in rows(measured):
+        table.add_row(*cells[:-1])
     return table
 
 
+def rows(measured: Measured) -> list[tuple[str, ...]]:
+    """Returns the table's lines as text, one for each code, S and head, see ``COLUMNS``."""
+    heads = len(measured["heads"]) > 1
+    return [
+        (
+            f"{shown_name(case)} {head}" if heads else shown_name(case),
+            str(case["s"]),
+            str(case["workers"]),
+            number(scores["healthy"]),
+            number(scores["overall"]),
+            number(scores["lost_only"]) + ("*" if scores["lost_are_all"] else ""),
+            number(scores["worst"]),
+            ",".join(map(str, scores["worst_pattern"])),
+            number(scores["agreement"]),
+            number(scores["agreement_lost"]),
+        )
+        for case in measured["cases"]
+        for head, scores in case["scores"].items()
+    ]
+
+
 def shown_name(case: Measured) -> str:
-    """Call ``uncoded`` what it stands for in a table."""
+    """Calls ``uncoded`` what it stands for in a table."""
     return "no code" if case["mode"] == "uncoded" else str(case["code"])
 
 
 def title(measured: Measured) -> str:
-    """Say what was measured."""
+    """Says what was measured."""
     base = ", ".join(
         f"{'' if len(measured['base']) == 1 else head + ' '}{number(value)}"
         for head, value in measured["base"].items()
@@ -111,7 +123,7 @@ def title(measured: Measured) -> str:
 
 
 def caption(measured: Measured) -> str:
-    """Say what the columns mean and what was left out."""
+    """Says what the columns mean and what was left out."""
     words = [
         f"{measured['groups']} groups of {measured['queries']} out of {measured['seen']} queries.",
         "A_o: all queries. A_d: queries whose own answer was lost. worst: A_o of the worst "
@@ -127,12 +139,12 @@ def caption(measured: Measured) -> str:
 
 
 def number(value: float | None) -> str:
-    """Print a fraction, or a dash."""
+    """Prints a fraction, or a dash."""
     return "-" if value is None else f"{value:.3f}"
 
 
 def draw_figure(measured: Measured) -> Figure:
-    """Draw A_o and A_d against S, one colour for each code.
+    """Draws A_o and A_d against S, one colour for each code.
 
     Args:
         measured: See ``as_measured``; of several heads the first is drawn.

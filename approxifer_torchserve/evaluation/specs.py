@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from approxifer_torchserve.artifacts.report import code_key
-from approxifer_torchserve.codes import Code, make_code
+from approxifer_torchserve.codes import Code, make_code, settled
 
 OptionValue = str | int | float | bool
 
@@ -31,7 +31,7 @@ class CodeSpec:
         return ":".join([self.name, *texts])
 
     def make(self, queries: int, stragglers: int, byzantine: int = 0) -> Code:
-        """Make the code; ``uncoded`` is made with S=0, whatever is lost from it later.
+        """Makes the code; ``uncoded`` is made with S=0, whatever is lost from it later.
 
         Args:
             queries: K.
@@ -82,19 +82,15 @@ class Case:
         """Workers that a group takes."""
         return self.code.num_workers
 
-    settings: Mapping[str, OptionValue] = field(init=False, repr=False, compare=False)
-
-    def __post_init__(self) -> None:
-        """Work out the settings that ``model-config.yaml`` would have."""
-        settings: dict[str, OptionValue] = {
+    @property
+    def settings(self) -> dict[str, OptionValue]:
+        """K, S, E and the options, as ``model-config.yaml`` would have them."""
+        return {
             "queries": self.code.queries,
             "stragglers": self.code.stragglers,
             "byzantine": self.code.byzantine,
-            **dict(self.spec.options),
+            **settled(self.spec.name, dict(self.spec.options)),
         }
-        if self.spec.name == "approxifer":
-            settings["systematic"] = self.code.systematic
-        object.__setattr__(self, "settings", settings)
 
     @property
     def report_key(self) -> str:
@@ -103,7 +99,7 @@ class Case:
 
 
 def parse_spec(given: str | Mapping[str, Any] | CodeSpec) -> CodeSpec:
-    """Read one code.
+    """Reads one code.
 
     Args:
         given: ``name[:option=value][:flag]...``; a mapping with ``name`` and options; or a spec.
@@ -149,7 +145,7 @@ def make_cases(
     stragglers: Iterable[int],
     byzantine: int = 0,
 ) -> tuple[Case, ...]:
-    """Make every code for every S.
+    """Makes every code for every S.
 
     Args:
         codes: See ``parse_spec``.

@@ -11,6 +11,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from approxifer_torchserve.artifacts.report import code_key
+from approxifer_torchserve.codes import Code, make_code
+
 SECTION = "handler.approxifer"
 
 
@@ -27,6 +30,19 @@ class CodeConfig(BaseModel):
     queries: int = Field(8, ge=1)
     stragglers: int = Field(1, ge=0)
     byzantine: int = Field(0, ge=0)
+
+    def make(self) -> Code:
+        """Makes the code.
+
+        Raises:
+            TypeError: A setting is of another type.
+            ValueError: A setting is unknown or out of range; the message names it.
+        """
+        return make_code(self.name, **self.settings())
+
+    def key(self) -> str:
+        """Returns the key under which an accuracy report holds the code."""
+        return code_key(self.name, self.settings())
 
     def options(self) -> dict[str, Any]:
         """Returns what goes to ``make_code`` beside the four named settings.
@@ -49,7 +65,7 @@ class CodeConfig(BaseModel):
 
 
 class QuarantineConfig(BaseModel):
-    """When a worker is kept from clients: ``wrong`` of its last ``of`` judged answers."""
+    """When a worker is kept from clients: ``wrong`` of its last ``of`` checked answers."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -108,6 +124,25 @@ class ApproxiferConfig(BaseModel):
     envelope: Literal["auto", "none"] = "auto"
 
 
+def sections(model_yaml: Mapping[str, Any] | None) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Returns ``handler`` and ``handler.approxifer`` of a parsed ``model-config.yaml``.
+
+    Args:
+        model_yaml: The whole file as a mapping, or None; what is absent is empty.
+
+    Raises:
+        ConfigError: One of them is no mapping.
+    """
+    found: list[dict[str, Any]] = [dict(model_yaml or {})]
+    for key in SECTION.split("."):
+        value = found[-1].get(key)
+        if value is not None and not isinstance(value, Mapping):
+            name = SECTION[: SECTION.index(key) + len(key)]
+            raise ConfigError(f"{name}: expected a mapping, got {type(value).__name__}")
+        found.append(dict(value or {}))
+    return found[1], found[2]
+
+
 def load_config(model_yaml: Mapping[str, Any] | None) -> ApproxiferConfig:
     """Reads the section out of a parsed ``model-config.yaml``.
 
@@ -117,29 +152,27 @@ def load_config(model_yaml: Mapping[str, Any] | None) -> ApproxiferConfig:
     Raises:
         ConfigError: A value is wrong or a key is unknown.
     """
-    handler = (model_yaml or {}).get("handler")
-    if handler is None:
-        return ApproxiferConfig()
-    if not isinstance(handler, Mapping):
-        raise ConfigError(f"handler: expected a mapping, got {type(handler).__name__}")
-    section = handler.get("approxifer")
-    if section is None:
-        return ApproxiferConfig()
-    if not isinstance(section, Mapping):
-        raise ConfigError(f"{SECTION}: expected a mapping, got {type(section).__name__}")
     try:
-        return ApproxiferConfig.model_validate(dict(section))
+        return ApproxiferConfig.model_validate(sections(model_yaml)[1])
     except ValidationError as error:
-        raise ConfigError(_words(error)) from None
+        raise ConfigError(problems(error, f"{SECTION}.")) from None
 
 
-def _words(error: ValidationError) -> str:
+def problems(error: ValidationError, prefix: str) -> str:
+    """Says what pydantic found wrong, a line for each key: expectation and value.
+
+    Args:
+        error: What validation raised.
+        prefix: Stands before each key: the section, or a file's name.
+    """
     lines = []
     for problem in error.errors():
-        key = ".".join([SECTION, *(str(part) for part in problem["loc"])])
+        key = prefix + ".".join(str(part) for part in problem["loc"])
+        said = problem["msg"].removeprefix("Value error, ")
         if problem["type"] == "extra_forbidden":
             lines.append(f"{key}: unknown key; remove it or check its spelling")
+        elif problem["type"] == "missing" or not problem["loc"]:
+            lines.append(f"{key.rstrip(': ')}: {said}")
         else:
-            said = problem["msg"].removeprefix("Value error, ")
             lines.append(f"{key}: {said}, got {problem['input']!r}")
     return "\n".join(lines)

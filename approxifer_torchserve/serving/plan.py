@@ -1,180 +1,215 @@
-"""The plan: what plugin and worker must know of an archive, as ``docs/protocol.md`` has it.
+"""The plan: what plugin and worker must know of an archive, ``plan.json`` (docs/protocol.md).
 
-Built once, when the archive is made, so that nothing has to be agreed on when a model starts.
+It is decided once, when the archive is made (``archive.planning``), so that nothing has to be
+agreed on when a model starts. The plugin's ``Plan.java`` has the same fields. A file that lacks one
+or has another is refused: archive and package belong together.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from approxifer_torchserve import __version__
-from approxifer_torchserve.artifacts.report import AccuracyReport, code_key
-from approxifer_torchserve.codes import make_code
-from approxifer_torchserve.serving.archive.inspection import Capability
-from approxifer_torchserve.serving.archive.verification import verification
-from approxifer_torchserve.serving.config import ApproxiferConfig, ConfigError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from approxifer_torchserve.codes import Mode
+from approxifer_torchserve.serving.config import (
+    CodeConfig,
+    ConfigError,
+    QuarantineConfig,
+    ToleranceConfig,
+    problems,
+)
 
 PLAN_FILE = "plan.json"
 FORMAT = 1
+BASE = "base"
+"""The role of the handler's own weights."""
+
+Check = Literal["none", "pair", "vote", "screen", "locate"]
 
 
-def build_plan(
-    config: ApproxiferConfig,
-    capability: Capability,
-    report: AccuracyReport | None,
-    handler: str = "",
-    workers: int | None = None,
-) -> dict[str, Any]:
-    """Decides the mode and whether a reconstructed answer may be given to a client.
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
-    Args:
-        config: The user's settings.
-        capability: What the wrapped handler can do.
-        report: Accuracy of codes on this model, or None.
-        handler: The user's handler as its manifest named it.
-        workers: The workers this model will have (threads are shared out among them); None
-            means as many as the code wants.
 
-    Raises:
-        ConfigError: The code's settings do not make a code, or the handler cannot be wrapped.
+class PlanPolicy(_Section):
+    """The part of the policy that plugin and worker follow; see ``config.PolicyConfig``.
+
+    Attributes:
+        late_after_ms: Milliseconds until a worker is late, or ``"auto"``.
+        hedge: Whether a late query is sent to another worker.
+        reconstruct: Whether a decoded answer may be given to a client.
+        reconstruct_reason: Why, or why not; for a reader.
+        group_delay_ms: Milliseconds that a group waits for more queries.
+        deadline_ms: Milliseconds until a client is answered with what there is.
+        prefer_exact_ms: Milliseconds that a decoded answer waits for an exact one.
+        max_extra_load: Extra jobs allowed, as a fraction of the clients' queries.
+        idempotent: Whether the handler may run more than once for a request.
+        verify: The check that the user asked for; what is done is ``Plan.check``.
+        verify_wait: Whether clients wait for the check of their answers.
+        on_wrong: What is done for the members that a screen doubts.
+        probe_every_s: Seconds between two probes of a worker; 0 means none.
+        quarantine: When a worker is kept from clients.
     """
-    if capability.refused:
-        raise ConfigError("; ".join(capability.refused))
-    settings = {"name": config.code.name, **config.code.settings()}
-    try:
-        code = make_code(**settings)
-        shape = code.plan()
-        wanted = shape.num_workers
-        mode, why, models = shape.mode, "", list(code.models)
-        if mode in ("systematic", "coded") and not capability.codable:
-            why = "not coded: " + "; ".join(capability.reasons)
-            shape = make_code("uncoded", queries=config.code.queries, stragglers=0).plan()
-            mode, models = shape.mode, ["base"] * shape.num_workers
-    except (TypeError, ValueError) as error:
-        raise ConfigError(f"handler.approxifer.code: {error}") from error
-    roles = sorted(set(code.models) - {"base"})
-    if roles and mode != code.mode and config.enabled:
-        raise ConfigError(
-            f"handler.approxifer.code.name: {code.name} needs weights of its own "
-            f"({', '.join(roles)}), and this handler cannot be coded "
-            f"({'; '.join(capability.reasons)}); use replication or approxifer"
-        )
-    checked = verification(config, code, mode, "; ".join(capability.reasons))
-    if not config.policy.idempotent and (mode == "coded" or shape.copies > 1):
-        raise ConfigError(
-            f"handler.approxifer.policy.idempotent: false: {config.code.name} sends each request "
-            f"to several workers ({mode}); use systematic ApproxIFER or uncoded"
-        )
-    if not config.policy.idempotent and "reconstruct" in config.policy.on_late:
-        raise ConfigError(
-            "handler.approxifer.policy.idempotent: false: parity and decode jobs preprocess each "
-            "request again; leave reconstruct out of policy.on_late"
-        )
-    reconstruct, reason = _reconstruct(mode, config, report)
-    policy = config.policy
-    if policy.on_wrong == "reconstruct" and config.enabled:
-        fine, lacking = _accurate(config, report)
-        if not fine:
-            raise ConfigError(
-                f"handler.approxifer.policy.on_wrong: reconstruct needs a report that allows it "
-                f"({lacking}); give one by --report, or set policy.min_degraded_accuracy to 0"
+
+    late_after_ms: Literal["auto"] | float
+    hedge: bool
+    reconstruct: bool
+    reconstruct_reason: str
+    group_delay_ms: float
+    deadline_ms: float
+    prefer_exact_ms: float
+    max_extra_load: float
+    idempotent: bool
+    verify: Literal["none", "pair", "parity"]
+    verify_wait: bool
+    on_wrong: Literal["reexecute", "reconstruct"]
+    probe_every_s: float
+    quarantine: QuarantineConfig
+
+
+class Unwrapped(_Section):
+    """What it takes to undo the wrapping.
+
+    Attributes:
+        configFile: The manifest's ``configFile`` before it; None if it named none.
+        yaml: What that file held.
+    """
+
+    configFile: str | None = None  # noqa: N815 (the manifest's own word)
+    yaml: dict[Any, Any] = {}
+
+
+class PlanWorker(_Section):
+    """The part for the worker only.
+
+    Attributes:
+        handler: The user's handler as the manifest named it.
+        envelope: ``auto`` opens KServe envelopes of requests.
+        staged: Whether the handler's steps can be called one by one.
+        workers: How many workers share the processors.
+        tolerance: How far two predictions of one query may differ.
+        locator: The archive's file with a fitted locator; None for the code's own.
+        locator_fingerprint: Which one that is.
+        weights: A file of the archive for each role but ``base``.
+        unwrapped: What it takes to undo the wrapping.
+    """
+
+    handler: str
+    envelope: Literal["auto", "none"]
+    staged: bool
+    workers: int = Field(ge=1)
+    tolerance: ToleranceConfig
+    locator: str | None
+    locator_fingerprint: str | None
+    weights: dict[str, str]
+    unwrapped: Unwrapped
+
+
+class Plan(_Section):
+    """How one archive is served.
+
+    Attributes:
+        format: The layout of the file.
+        package: The version of this package that wrote it.
+        enabled: False leaves the model to TorchServe and to the user's handler.
+        mode: How queries reach workers, as ``codes.Plan`` has it.
+        code: The code with its options.
+        queries: K, the number of queries that form a group.
+        num_workers: N+1, the number of coded queries of a group.
+        quorum: Any this many answers recover a group; None where no number does.
+        copies: How many workers get each query at once.
+        systematic: For each coded query, the query that it equals, or None for a parity.
+        models: For each coded query, the role whose weights serve it.
+        check: How answers are verified.
+        agree: So many equal answers to one query settle it.
+        screen_quorum: A late group is screened from so many coded queries; None without screens.
+        policy: What is done when, and for whom.
+        worker: What only the worker needs.
+    """
+
+    format: Literal[1]
+    package: str
+    enabled: bool
+    mode: Mode
+    code: CodeConfig
+    queries: int = Field(ge=1)
+    num_workers: int = Field(ge=1)
+    quorum: int | None
+    copies: int = Field(ge=1)
+    systematic: tuple[int | None, ...]
+    models: tuple[str, ...]
+    check: Check
+    agree: int
+    screen_quorum: int | None
+    policy: PlanPolicy
+    worker: PlanWorker
+
+    @model_validator(mode="after")
+    def _lengths(self) -> Plan:
+        if not len(self.systematic) == len(self.models) == self.num_workers:
+            raise ValueError(
+                f"expected num_workers = {self.num_workers} entries in systematic and models, got "
+                f"{len(self.systematic)} and {len(self.models)}"
             )
-    return {
-        "format": FORMAT,
-        "package": __version__,
-        "enabled": config.enabled,
-        "mode": mode,
-        "code": settings,
-        "queries": shape.queries,
-        "num_workers": shape.num_workers,
-        "quorum": shape.quorum,
-        "copies": shape.copies,
-        "systematic": list(shape.systematic),
-        "models": models,
-        "check": checked.check,
-        "agree": checked.agree,
-        "screen_quorum": checked.screen_quorum,
-        "policy": {
-            "late_after_ms": policy.late_after_ms,
-            "hedge": "hedge" in policy.on_late,
-            "reconstruct": reconstruct,
-            "reconstruct_reason": why or reason,
-            "group_delay_ms": policy.group_delay_ms,
-            "deadline_ms": policy.deadline_ms,
-            "prefer_exact_ms": policy.prefer_exact_ms,
-            "max_extra_load": policy.max_extra_load,
-            "idempotent": policy.idempotent,
-            "verify": policy.verify,
-            "verify_wait": policy.verify_wait,
-            "on_wrong": policy.on_wrong,
-            "probe_every_s": policy.probe_every_s,
-            "quarantine": policy.quarantine.model_dump(),
-        },
-        "worker": {
-            "handler": handler,
-            "envelope": config.envelope,
-            "staged": capability.staged,
-            "workers": workers or wanted,
-            "tolerance": policy.tolerance.model_dump(),
-        },
-    }
+        return self
 
+    @property
+    def grouped(self) -> bool:
+        """Whether queries are coded in groups, so that workers encode and decode."""
+        return self.mode in ("systematic", "coded")
 
-def _reconstruct(
-    mode: str, config: ApproxiferConfig, report: AccuracyReport | None
-) -> tuple[bool, str]:
-    policy = config.policy
-    if mode == "coded":
-        return True, "every query is coded, so every answer is decoded"
-    if mode != "systematic":
-        return False, f"a {mode} model has nothing to reconstruct from"
-    if "reconstruct" not in policy.on_late:
-        return False, "handler.approxifer.policy.on_late does not list reconstruct"
-    return _accurate(config, report)
+    @property
+    def locates(self) -> bool:
+        """Whether a worker looks at the answers of a group, with a locator if there is one."""
+        return self.check in ("screen", "locate")
 
+    @property
+    def roles(self) -> list[str]:
+        """The roles with weights of their own, each once, in order of their names."""
+        return sorted({*self.models} - {BASE})
 
-def _accurate(config: ApproxiferConfig, report: AccuracyReport | None) -> tuple[bool, str]:
-    """Tells whether decoded answers are good enough for clients, and why."""
-    policy = config.policy
-    if policy.min_degraded_accuracy == 0:
-        return True, "handler.approxifer.policy.min_degraded_accuracy is 0: the user insists"
-    if report is None:
-        return False, "no report in the archive"
-    key = code_key(config.code.name, config.code.settings())
-    found = report.codes.get(key) or report.codes.get(config.code.name)
-    if found is None:
-        return False, f"the report says nothing of {key}"
-    needed = policy.min_degraded_accuracy * report.base_accuracy
-    said = f"A_d {found.A_d:.3f}, needed {needed:.3f}"
-    if found.A_d < needed - 1e-9:  # 0.8 * 0.9 is a little more than 0.72
-        return False, f"{said} (min_degraded_accuracy times the base's {report.base_accuracy:.3f})"
-    return True, said
+    def with_worker(self, **changes: Any) -> Plan:
+        """Returns the plan with other values in its ``worker`` part."""
+        return self.model_copy(update={"worker": self.worker.model_copy(update=changes)})
 
+    @classmethod
+    def parse(cls, text: str | bytes) -> Plan:
+        """Reads the text of a plan.
 
-def read_plan(model_dir: Path) -> Mapping[str, Any]:
-    """Reads ``plan.json`` of an unpacked archive; names of files in it become their paths.
+        Raises:
+            ConfigError: It is no JSON, of another format, or a key is missing, unknown or wrong.
+        """
+        try:
+            return cls.model_validate_json(text)
+        except ValidationError as error:
+            said = [each for each in error.errors() if each["loc"] == ("format",)]
+            if said:
+                got = said[0]["input"] if said[0]["type"] != "missing" else None
+                why = f"{PLAN_FILE}: expected format {FORMAT}, got {got!r}"
+            else:
+                why = problems(error, f"{PLAN_FILE}: ")
+            raise ConfigError(f"{why}; archive the model again") from None
 
-    Raises:
-        ConfigError: It is missing, not JSON, or of another format.
-    """
-    path = model_dir / PLAN_FILE
-    try:
-        plan = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ConfigError(
-            f"{PLAN_FILE} cannot be read ({error}); archive the model again"
-        ) from None
-    if not isinstance(plan, dict) or plan.get("format") != FORMAT:
-        got = plan.get("format") if isinstance(plan, dict) else type(plan).__name__
-        raise ConfigError(
-            f"{PLAN_FILE}: expected format {FORMAT}, got {got!r}; archive the model again"
-        )
-    worker = plan.get("worker", {})
-    if worker.get("locator") is not None:
-        worker["locator"] = str(model_dir / worker["locator"])
-    for role, name in worker.get("weights", {}).items():
-        worker["weights"][role] = str(model_dir / name)
-    return plan
+    @classmethod
+    def read(cls, model_dir: Path) -> Plan:
+        """Reads the plan of an unpacked archive; files in it are names, not paths.
+
+        Raises:
+            ConfigError: It is missing, or as for ``parse``.
+        """
+        try:
+            text = (model_dir / PLAN_FILE).read_bytes()
+        except OSError as error:
+            raise ConfigError(
+                f"{PLAN_FILE} cannot be read ({error}); archive the model again"
+            ) from None
+        return cls.parse(text)
+
+    def write(self, folder: Path) -> None:
+        """Writes the plan into an unpacked archive."""
+        # A user's YAML may hold dates, which JSON has not.
+        text = json.dumps(self.model_dump(), indent=1, default=str)
+        (folder / PLAN_FILE).write_text(text, encoding="utf-8")

@@ -23,9 +23,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from approxifer_torchserve.artifacts.locator_file import load_locator, save_locator
-from approxifer_torchserve.codes import make_code
+from approxifer_torchserve.codes import LocatingCode, Locator, make_code
 from approxifer_torchserve.codes.approxifer import BerrutCode
-from approxifer_torchserve.codes.locators.base import LocatingCode, Locator
 from approxifer_torchserve.codes.locators.calibrate import LEVEL, clean_answers, fit_locator
 from approxifer_torchserve.codes.locators.residual import ResidualLocator
 
@@ -47,7 +46,7 @@ METHODS: dict[str, tuple[str, str]] = {
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
-    """Read the command line."""
+    """Reads the command line."""
     parser = argparse.ArgumentParser(prog="byzantine_location", description=__doc__)
     parser.add_argument("--data", type=Path, required=True, help="folder of the .npz test sets")
     parser.add_argument("--models", type=Path, required=True, help="folder of the .ts.pt models")
@@ -95,7 +94,7 @@ class Bench:
     bar: Callable[[str], Callable[[int, int], None]]
 
     def code(self, family: str) -> LocatingCode:
-        """Make ``pairs``, or the classic ``approxifer``."""
+        """Makes ``pairs``, or the classic ``approxifer``."""
         extra: dict[str, object] = {"nodes": "authors"} if family == "approxifer" else {}
         if family == "pairs" and self.options.share is not None:
             extra = {"share": self.options.share}
@@ -106,7 +105,7 @@ class Bench:
         return code
 
     def label(self, family: str) -> str:
-        """Name files so that other settings are other files."""
+        """Names files so that other settings are other files."""
         share = self.options.share if family == "pairs" and self.options.share else ""
         groups = self.options.groups if family == "pairs" else self.options.classic_groups
         return (
@@ -116,7 +115,7 @@ class Bench:
         )
 
     def answers(self, family: str, load: Callable[[], Set]) -> dict[str, Tensor]:
-        """Run the model, or read what it said before."""
+        """Runs the model, or reads what it said before."""
         path = self.options.out / "answers" / f"{self.label(family)}.safetensors"
         if path.exists():
             return load_file(path)
@@ -150,7 +149,7 @@ class Bench:
     def locator(
         self, method: str, answers: dict[str, Tensor], unseen: tuple[str, ...] = ()
     ) -> Locator | None:
-        """Fit a locator, or read the one fitted before; None for a code's default."""
+        """Fits a locator, or reads the one fitted before; None for a code's default."""
         family = METHODS[method][0]
         code = self.code(family)
         if method == "rational":
@@ -187,7 +186,7 @@ class Bench:
         return locator
 
     def cell(self, method: str, load: Callable[[], Set]) -> dict[str, object]:
-        """Measure one column, or read it."""
+        """Measures one column, or reads it."""
         family = METHODS[method][0]
         setting = f"{self.options.steps}x{self.options.width}-{self.options.level}"
         path = self.options.out / "cells" / f"{self.label(family)}-{method}-{setting}.json"
@@ -225,7 +224,7 @@ class Bench:
 
 @contextmanager
 def bars(console: Console):  # type: ignore[no-untyped-def]
-    """Show one progress bar at a time."""
+    """Shows one progress bar at a time."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     with Progress(*columns, TimeElapsedColumn(), console=console, transient=True) as progress:
 
@@ -241,7 +240,7 @@ def bars(console: Console):  # type: ignore[no-untyped-def]
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Measure, print and write the report.
+    """Measures, prints and writes the report.
 
     Args:
         arguments: The command line; None for the process's own.

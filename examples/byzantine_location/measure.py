@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from approxifer_torchserve.codes.locators.base import LocatingCode
+from approxifer_torchserve.codes import LocatingCode
 from approxifer_torchserve.corruption import corrupt
 
 FAULTS: dict[str, tuple[str, float | None]] = {
@@ -45,7 +45,7 @@ class Trial:
 
 
 def place_liars(groups: int, workers: int, count: int, generator: torch.Generator) -> Tensor:
-    """Choose who lies: every worker equally often where one does.
+    """Chooses who lies: every worker equally often where one does.
 
     Args:
         groups: How many groups.
@@ -63,7 +63,7 @@ def place_liars(groups: int, workers: int, count: int, generator: torch.Generato
 
 
 def accuracy(code: LocatingCode, answers: Tensor, wrong: Tensor, labels: Tensor) -> float:
-    """Decode without the answers found wrong, and compare with the labels.
+    """Decodes without the answers found wrong, and compares with the labels.
 
     Args:
         code: The code.
@@ -91,7 +91,7 @@ def accuracy(code: LocatingCode, answers: Tensor, wrong: Tensor, labels: Tensor)
 def measure(
     code: LocatingCode, trial: Trial, *, seed: int, faults: Collection[str] = tuple(FAULTS)
 ) -> dict[str, object]:
-    """Measure a code's locator against every fault, with E workers of each group lying.
+    """Measures a code's locator against every fault, with E workers of each group lying.
 
     Args:
         code: The code with its locator; E is its ``byzantine``.

@@ -33,7 +33,7 @@ class Set:
 
 
 def split(images: int, measure_on: str) -> dict[str, range]:
-    """Say which images are for what: one half calibrates, without labels, the other measures.
+    """Says which images are for what: one half calibrates, without labels, the other measures.
 
     Args:
         images: How many there are, more than ``HALF``.
@@ -73,7 +73,7 @@ SETS = {"mnist": (_mnist, "mnist_cnn.ts.pt"), "cifar10": (_cifar10, "cifar10_res
 
 
 def load_set(name: str, data: Path, models: Path) -> Set:
-    """Read a test set and its model.
+    """Reads a test set and its model.
 
     Args:
         name: ``mnist`` or ``cifar10``.

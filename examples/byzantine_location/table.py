@@ -14,7 +14,7 @@ FIGURES = {
 
 
 def tables(cells: Sequence[Cell]) -> str:
-    """Lay out all cells.
+    """Lays out all cells.
 
     Args:
         cells: From the command's ``report.json``.

@@ -24,7 +24,7 @@ LEFT_OUT: dict[tuple[str, ...], tuple[str, ...]] = {
 def column(
     measured: Callable[[tuple[str, ...], tuple[str, ...]], dict[str, Any]],
 ) -> dict[str, object]:
-    """Measure each kind with a locator that was trained without it.
+    """Measures each kind with a locator that was trained without it.
 
     Args:
         measured: Called with rows and the kinds left out; returns what ``measure`` returns.

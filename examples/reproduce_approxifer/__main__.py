@@ -25,7 +25,7 @@ from approxifer_torchserve.examples.reproduce_approxifer.experiments import DATA
 
 
 def main() -> None:
-    """Measure what is not yet measured, then write the tables."""
+    """Measures what is not yet measured, then writes the tables."""
     parser = argparse.ArgumentParser(description="reproduce the straggler experiment")
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--models", type=Path, required=True)

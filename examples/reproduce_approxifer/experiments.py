@@ -60,7 +60,7 @@ class Experiment:
 
 
 def experiments(groups: int) -> Iterator[Experiment]:
-    """List what is measured on each data set.
+    """Lists what is measured on each data set.
 
     Args:
         groups: Groups for each K; the search for smoothing takes a third of them.

@@ -20,7 +20,7 @@ LINES = (
 
 
 def draw(name: str, results: Mapping[str, Any], path: Path) -> None:
-    """Draw one data set's grid.
+    """Draws one data set's grid.
 
     Args:
         name: The data set's.

@@ -15,7 +15,7 @@ Results = Mapping[str, Mapping[str, Any]]
 
 
 def scores(measured: Mapping[str, Any], code: str, lost: int) -> Mapping[str, Any]:
-    """Find one case's scores; NaN for what was not measured."""
+    """Finds one case's scores; NaN for what was not measured."""
     for case in measured["cases"]:
         if (case["code"], case["s"]) == (code, lost):
             found: Mapping[str, Any] = next(iter(case["scores"].values()))
@@ -29,7 +29,7 @@ def base(measured: Mapping[str, Any]) -> float:
 
 
 def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
-    """Write a Markdown table."""
+    """Writes a Markdown table."""
     lines = [list(head), *map(list, rows)]
     lines.insert(1, ["---"] + ["---:"] * (len(lines[0]) - 1))
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_model
 from torch import nn
 
 from approxifer_torchserve.artifacts import weights as own_weights
@@ -114,6 +115,16 @@ def test_weights_that_were_trained_for_another_code_are_refused(tmp_path: Path):
     load(path, net(), "cpu", about)
     save(net(), path, {})
     load(path, net(), "cpu", about)
+
+
+@pytest.mark.parametrize("text", ["{", "3", '"parm"', "[" * 100_000])
+def test_a_purpose_that_cannot_be_read_is_refused(tmp_path: Path, text: str):
+    path = tmp_path / "p.safetensors"
+    save_model(net(), str(path), metadata={own_weights.PURPOSE: text})
+    with pytest.raises(
+        OwnWeightsError, match=r"p\.safetensors: expected 'approxifer' in its header"
+    ):
+        load(path, net(), "cpu")
 
 
 def test_a_digest_names_the_content(tmp_path: Path):

@@ -1,10 +1,12 @@
 """Accuracy reports: what is taken, what is refused, and the one key of a code."""
 
+import doctest
 import json
 from pathlib import Path
 
 import pytest
 
+from approxifer_torchserve.artifacts import report as accuracy_report
 from approxifer_torchserve.artifacts.report import ReportError, code_key, load_report
 from approxifer_torchserve.artifacts.weights import digest
 
@@ -53,3 +55,8 @@ def test_a_key_does_not_depend_on_the_order_of_settings():
     key = "approxifer(byzantine=0,queries=8,stragglers=1,systematic=True)"
     assert code_key("approxifer", settings) == key
     assert code_key("approxifer", dict(sorted(settings.items()))) == key
+
+
+def test_examples_print_what_they_say():
+    result = doctest.testmod(accuracy_report)
+    assert (result.attempted, result.failed) == (1, 0)

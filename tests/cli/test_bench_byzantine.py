@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 from approxifer_torchserve.bench.byzantine import model as byzantine_model
 from approxifer_torchserve.bench.byzantine.policies import SMALL, policies
 from approxifer_torchserve.cli.main import app
+from approxifer_torchserve.serving.plan import Plan
 
 
 @pytest.mark.parametrize(
@@ -56,9 +57,9 @@ def test_a_locator_is_fitted_once_and_goes_into_the_archive(model, tmp_path, mon
     again.archive(tmp_path, "lies", made, 10.0)
     with zipfile.ZipFile(tmp_path / "lies.mar") as archive:
         assert archive.read("locator.safetensors") == path.read_bytes()
-        plan = json.loads(archive.read("plan.json"))
-    assert (plan["check"], plan["num_workers"], plan["mode"]) == ("locate", 6, "coded")
-    assert plan["policy"]["probe_every_s"] == 2.0
+        plan = Plan.parse(archive.read("plan.json"))
+    assert (plan.check, plan.num_workers, plan.mode) == ("locate", 6, "coded")
+    assert plan.policy.probe_every_s == 2.0
 
 
 def test_a_code_that_cannot_locate_is_named(model):

@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 from approxifer_torchserve import __version__
 from approxifer_torchserve.cli.main import app
 from approxifer_torchserve.cli.status import render
+from approxifer_torchserve.serving.plan import Plan
 
 DATA = Path(__file__).parent / "data"
 COMMANDS = (
@@ -105,6 +106,8 @@ def test_codes_as_json_names_those_of_the_registry(run):
         ("archive",),
         ("archive", "--model-name", "x"),
         ("archive", "--mar", "a.mar", "--model-name", "x", "--handler", "h.py"),
+        ("archive", "--mar", "a.mar", "--handler", "h.py"),
+        ("archive", "--mar", "a.mar", "--weights", "parity.pt"),
         ("archive", "--mar", "a.mar", "--option", "systematic"),
         ("archive", "--mar", "a.mar", "--queries", "0"),
         ("deploy", "a.mar", "--default"),
@@ -124,10 +127,10 @@ def test_archive_from_parts_and_its_plain_twin(run, tiny, tmp_path):
     assert "url=t.mar" in told["register_command"]
     assert "torch-model-archiver --model-name tiny" in told["archiver_command"]
     with zipfile.ZipFile(out) as archive:
-        plan = json.loads(archive.read("plan.json"))
+        plan = Plan.parse(archive.read("plan.json"))
         assert "tiny_handler.py" in archive.namelist()
-    assert (plan["queries"], plan["num_workers"], plan["mode"]) == (4, 6, "systematic")
-    assert plan["policy"]["late_after_ms"] == 70
+    assert (plan.queries, plan.num_workers, plan.mode) == (4, 6, "systematic")
+    assert plan.policy.late_after_ms == 70
     assert [path.name for path in out.parent.iterdir()] == ["t.mar"]
 
     assert run(*words, "--output", out).exit_code == 1
@@ -136,7 +139,7 @@ def test_archive_from_parts_and_its_plain_twin(run, tiny, tmp_path):
     twin = tmp_path / "twin.mar"
     assert run("archive", "--mar", out, "--rewrap", "--disabled", "-o", twin).exit_code == 0
     with zipfile.ZipFile(twin) as archive:
-        assert json.loads(archive.read("plan.json"))["enabled"] is False
+        assert not Plan.parse(archive.read("plan.json")).enabled
 
 
 def test_archive_passes_options_to_the_code(run, tiny, tmp_path):

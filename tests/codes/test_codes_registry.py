@@ -12,6 +12,7 @@ from approxifer_torchserve.codes import (
     available_codes,
     make_code,
     register_code,
+    settled,
 )
 
 
@@ -47,6 +48,32 @@ def test_systematic_unless_asked_otherwise():
     assert paper == ApproxIFER(8, 1, 0, "paper")
     assert (classic.systematic, classic.plan().mode) == (False, "coded")
     assert make_code("approxifer", queries=8, stragglers=1).plan().mode == "systematic"
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "meant"),
+    [
+        ("approxifer", {}, {"systematic": True}),
+        ("approxifer", {"systematic": False}, {"systematic": False}),
+        ("approxifer", {"nodes": "paper"}, {"nodes": "paper", "systematic": False}),
+        ("approxifer", {"nodes": None, "systematic": None}, {"systematic": True}),
+        ("approxifer", {"locator": "rational"}, {"locator": "rational", "systematic": True}),
+        ("replication", {"rtol": 0.1}, {"rtol": 0.1}),
+        ("uncoded", {}, {}),
+    ],
+)
+def test_options_mean_one_thing_wherever_they_are_read(name: str, options: dict, meant: dict):
+    assert settled(name, options) == meant
+    assert settled(name, meant) == meant
+    shape = {"queries": 4, "stragglers": 0 if name == "uncoded" else 1}
+    assert make_code(name, **shape, **options) == make_code(name, **shape, **meant)
+
+
+def test_what_no_code_has_is_not_settled():
+    with pytest.raises(ValueError, match=r"name must be one of .*got 'fountain'"):
+        settled("fountain", {})
+    with pytest.raises(ValueError, match=r"no option 'node'.*'nodes'"):
+        settled("approxifer", {"node": "paper"})
 
 
 def test_codes_are_values():

@@ -17,7 +17,7 @@ from approxifer_torchserve.codes.locators.calibrate import (
     clean_thresholds,
     fit_locator,
 )
-from approxifer_torchserve.codes.locators.gross import gross, with_gross
+from approxifer_torchserve.codes.locators.features import gross, with_gross
 from approxifer_torchserve.corruption import corrupt
 
 GROUPS = 300
@@ -245,39 +245,6 @@ def test_a_locator_is_a_value_and_a_file(name: str, tmp_path):
     assert torch.equal(
         again.locate(lies, everything, batch_dims=1), code.locate(lies, everything, batch_dims=1)
     )
-
-
-@pytest.mark.parametrize("name", ["pairs", "approxifer"])
-def test_a_file_from_before_there_was_a_limit_is_read(name: str):
-    locator = calibrated(name).locator
-    settings = locator.settings()
-    assert 0 < settings.pop("limit") < math.inf
-    read = type(locator).restore(settings, locator.tensors())
-    assert read == dataclasses.replace(locator, limit=math.inf)
-
-
-def test_uncalibrated_locators_are_files_too(tmp_path):
-    code = make_code("approxifer", queries=4, stragglers=0, byzantine=1)
-    for locator in (code.default_locator(), code.rational_locator()):
-        save_locator(locator, tmp_path / "one")
-        assert load_locator(tmp_path / "one") == locator
-
-
-def test_other_files_are_refused(tmp_path):
-    from safetensors.torch import save_file
-
-    path = tmp_path / "other.safetensors"
-    save_file({"a": torch.zeros(1)}, path)
-    with pytest.raises(ValueError, match="must be a file of save_locator"):
-        load_locator(path)
-    path.write_bytes(b"nothing of the kind")
-    with pytest.raises(ValueError, match="must be a safetensors file"):
-        load_locator(path)
-    save_file(
-        {}, path, metadata={"approxifer_locator": '{"format": 2, "kind": "oracle", "settings": {}}'}
-    )
-    with pytest.raises(ValueError, match=r"must be of format 2 and one of .*'oracle'"):
-        load_locator(path)
 
 
 def test_a_locator_of_another_code_is_refused():

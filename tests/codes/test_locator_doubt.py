@@ -28,7 +28,7 @@ def doubted(code: LocatingCode, kind: str | None = None, size: float | None = No
         liars = torch.rand(GROUPS, code.num_workers, generator=generator).argsort(dim=1) == 0
         answers = corrupt(answers, liars, kind, size=size, generator=generator)
     everything = torch.ones(code.num_workers, dtype=torch.bool)
-    return code.doubt(answers, everything, batch_dims=1).any(dim=1).double().mean().item()
+    return code.screen(answers, everything, batch_dims=1).any(dim=1).double().mean().item()
 
 
 @pytest.mark.parametrize(
@@ -69,9 +69,9 @@ def test_missing_answers_are_neither_read_nor_doubted():
     answers = model(code.encode(queries[:4]))
     available = torch.tensor([True, True, False, True, True, True])
     answers[2] = torch.nan
-    assert not code.doubt(answers, available).any()
+    assert not code.screen(answers, available).any()
     answers[4] = torch.inf
-    assert code.doubt(answers, available).tolist() == [i == 4 for i in range(6)]
+    assert code.screen(answers, available).tolist() == [i == 4 for i in range(6)]
 
 
 def test_equal_queries_are_not_doubted_for_the_last_digits_of_their_answers():
@@ -80,11 +80,11 @@ def test_equal_queries_are_not_doubted_for_the_last_digits_of_their_answers():
     model, queries, _, _ = digits()
     answers = model(code.encode(queries[:1].expand(4, -1)))
     assert not torch.equal(answers, answers[:1].expand(5, -1))
-    assert not code.doubt(answers, torch.ones(5, dtype=torch.bool)).any()
+    assert not code.screen(answers, torch.ones(5, dtype=torch.bool)).any()
 
 
 def test_an_outlier_locator_travels_as_a_file(tmp_path):
-    locator = OutlierLocator((1.5,))
+    locator = OutlierLocator(thresholds=(1.5,))
     save_locator(locator, tmp_path / "l.safetensors")
     assert load_locator(tmp_path / "l.safetensors") == locator
 

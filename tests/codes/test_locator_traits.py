@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from approxifer_torchserve.codes.locators.relations import Relations
-from approxifer_torchserve.codes.locators.traits import COMPONENTS, Traits
+from approxifer_torchserve.codes.locators.features import COMPONENTS, Relations, Traits
 
 ROWS = 4000
 

@@ -23,10 +23,11 @@ from approxifer_torchserve.artifacts.report import code_key, load_report
 from approxifer_torchserve.cli.main import app
 from approxifer_torchserve.cli.model_options import split_roles
 from approxifer_torchserve.codes import make_code
+from approxifer_torchserve.codes.locators.calibrate import random_groups
 from approxifer_torchserve.evaluation import make_cases
 from approxifer_torchserve.evaluation.data import load_data
 from approxifer_torchserve.evaluation.inputs import DataError, Scaling
-from approxifer_torchserve.evaluation.run import STATE_FILE, Settings, draw_groups, run
+from approxifer_torchserve.evaluation.run import STATE_FILE, Settings, run
 from approxifer_torchserve.serving.config import CodeConfig
 
 
@@ -107,7 +108,7 @@ def test_models_that_are_none_are_refused(tmp_path: Path, weights: Path):
         load_model("nowhere.pt")
     with pytest.raises(ModelError, match="give --model module:Class --weights"):
         load_model(str(weights))
-    with pytest.raises(DataError, match="model: 'evaluation_models:Big' cannot be imported"):
+    with pytest.raises(ModelError, match="model: 'evaluation_models:Big' cannot be imported"):
         load_model("evaluation_models:Big")
     torch.save({"other": torch.ones(1)}, tmp_path / "other.pt")
     with pytest.raises(ModelError, match=r"does not fit Small: expected names like .*got \['other"):
@@ -175,12 +176,16 @@ def test_data_may_come_from_a_function_and_errors_say_what_is_missing(
 
 
 def test_groups_use_every_query_once_before_any_twice():
-    groups = draw_groups(10, 3, 7, seed=1)
+    groups = random_groups(10, 3, 7, torch.manual_seed(1))
     assert groups.shape == (7, 3)
     assert len(set(groups[:3].flatten().tolist())) == 9
     assert all(len(set(group)) == 3 for group in groups.tolist())
-    with pytest.raises(ValueError, match="at least queries=3"):
-        draw_groups(2, 3, 1, seed=0)
+
+
+def test_data_short_of_one_group_are_refused(npz: Path):
+    few = dataclasses.replace(load_data(str(npz)), count=3)
+    with pytest.raises(ValueError, match="at least queries=4 beside calibration, got 3"):
+        run(Small().eval(), few, settings())
 
 
 def settings(**options: object) -> Settings:

@@ -12,7 +12,6 @@ from approxifer_torchserve.evaluation import (
     LocatorScores,
     agreement,
     locator_rates,
-    loss_patterns,
     lost_accuracy,
     lost_queries,
     overall_accuracy,
@@ -20,6 +19,7 @@ from approxifer_torchserve.evaluation import (
 )
 from approxifer_torchserve.evaluation.functional import check_task, guess_task, score
 from approxifer_torchserve.evaluation.patterns import draw_wrong
+from approxifer_torchserve.faults import erasure_patterns
 
 CODES = {
     "systematic": make_code("approxifer", queries=4, stragglers=2),
@@ -40,7 +40,7 @@ def test_the_metric_counts_what_a_plain_loop_counts(name: str, task: str):
         if task == "multiclass"
         else torch.randn(6, 4, 5, generator=draw)
     )
-    patterns = loss_patterns(code, 2, limit=10_000)
+    patterns = erasure_patterns(code.num_workers, 2, limit=10_000)
     assert len(patterns) == math.comb(code.num_workers, 2)
     decoded = torch.stack([code.decode(answers, mask, batch_dims=1) for mask in patterns])
     healthy = code.decode(answers, torch.ones(code.num_workers, dtype=torch.bool), batch_dims=1)
@@ -113,7 +113,7 @@ def test_the_metric_counts_what_a_plain_loop_counts(name: str, task: str):
 
 def test_replication_loses_nothing_and_says_so():
     code = CODES["replication"]
-    patterns = loss_patterns(code, 2, limit=1000)
+    patterns = erasure_patterns(code.num_workers, 2, limit=1000)
     base = torch.eye(4)[None]
     answers = torch.eye(4).repeat(3, 1)[None]
     decoded = torch.stack([code.decode(answers, mask, batch_dims=1) for mask in patterns])
@@ -126,7 +126,7 @@ def test_replication_loses_nothing_and_says_so():
 
 def test_wrong_shapes_are_named():
     code = CODES["systematic"]
-    patterns = loss_patterns(code, 1)
+    patterns = erasure_patterns(code.num_workers, 1, limit=128)
     metric = DegradedScores(code, patterns, "multiclass")
     base = torch.zeros(2, 4, 3)
     with pytest.raises(ValueError, match="expected 6 patterns, got 5"):

@@ -10,7 +10,7 @@ from live_server import LATE_AFTER_MS, MODEL, net, png
 from approxifer_torchserve.artifacts import weights as own_weights
 from approxifer_torchserve.artifacts.locator_file import save_locator
 from approxifer_torchserve.codes import calibrate, make_code
-from approxifer_torchserve.serving.archive.wrap import wrap_archive
+from approxifer_torchserve.serving.archive.wrap import Existing, Options, Parts, wrap_archive
 
 
 @pytest.fixture(scope="session")
@@ -29,20 +29,11 @@ def store(tmp_path_factory):
         name, workers, *, version=None, settings=None, sample=None, locator=None, **approxifer
     ):
         approxifer.setdefault("policy", {}).update(late_after_ms=LATE_AFTER_MS, deadline_ms=20_000)
+        own = {"minWorkers": workers, "maxWorkers": workers, "batchSize": 4, **(settings or {})}
         wrap_archive(
-            folder / "plain.mar",
+            Existing(path=folder / "plain.mar", model_name=name, version=version),
+            Options(settings=own, approxifer=approxifer, sample=sample, locator=locator),
             export_path=folder,
-            model_name=name,
-            version=version,
-            settings={
-                "minWorkers": workers,
-                "maxWorkers": workers,
-                "batchSize": 4,
-                **(settings or {}),
-            },
-            approxifer=approxifer,
-            sample=sample,
-            locator=locator,
             force=True,
         )
 
@@ -83,12 +74,13 @@ def store(tmp_path_factory):
         code={**code, "systematic": True},
         policy={"on_late": ["reconstruct"], "min_degraded_accuracy": 0, "group_delay_ms": 50},
     )
-    wrap_archive(
-        export_path=folder,
+    summed = Parts(
         model_name="summed",
         handler=str(MODEL / "exact.py"),
         model_file=MODEL / "net.py",
         serialized_file=weights,
+    )
+    options = Options(
         settings={"minWorkers": 4, "maxWorkers": 4},
         approxifer={
             "code": {"name": "parm", "queries": 3, "stragglers": 1},
@@ -102,6 +94,7 @@ def store(tmp_path_factory):
         },
         weights={"parity": sum_of(3, weights.parent / "parity.safetensors")},
     )
+    wrap_archive(summed, options, export_path=folder)
     return folder
 
 

@@ -25,7 +25,7 @@ from approxifer_torchserve.artifacts.locator_file import save_locator
 from approxifer_torchserve.bench.byzantine.policies import Policy
 from approxifer_torchserve.bench.digits import archives as digits
 from approxifer_torchserve.codes import LocatingCode, calibrate, make_code
-from approxifer_torchserve.serving.archive.wrap import wrap_archive
+from approxifer_torchserve.serving.archive.wrap import Options, Parts, wrap_archive
 
 NETWORK_MODULE = "approxifer_torchserve.bench.digits.model"
 EPOCHS = 30
@@ -110,19 +110,20 @@ class Model:
         """
         sample = self.folder / "sample.bin"
         sample.write_bytes(self._unlabelled[0].numpy().tobytes())
-        wrap_archive(
-            export_path=store,
+        parts = Parts(
             model_name=name,
             handler=str(Path(__file__).with_name("bench_digits_handler.py")),
             model_file=Path(str(files("approxifer_torchserve.bench.digits"))) / "model.py",
             serialized_file=self.folder / "digits.pt",
+        )
+        options = Options(
             settings={"responseTimeout": 10, "handler": {"bench": {"service_ms": service_ms}}},
             approxifer={"code": policy.code, "policy": {"deadline_ms": 5000, **policy.policy}},
             locator=self.locator(policy.code) if policy.located else None,
             sample=sample if policy.probed else None,
-            sample_content_type="application/octet-stream" if policy.probed else None,
-            force=True,
+            sample_content_type="application/octet-stream",
         )
+        wrap_archive(parts, options, export_path=store, force=True)
 
 
 def _pixels(path: Path) -> torch.Tensor:

@@ -11,10 +11,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
 
 from approxifer_torchserve.bench.harness.load import Sample
-from approxifer_torchserve.serving.archive.wrap import wrap_archive
+from approxifer_torchserve.serving.archive.wrap import Options, Parts, wrap_archive
 
 TRAIN_MODULE = "approxifer_torchserve.bench.digits.train"
 
@@ -78,23 +77,23 @@ def make_archives(model: Digits, work: Path, queries: int) -> None:
         ValueError: The model cannot be archived; see `wrap_archive`.
     """
     example = Path(str(files("approxifer_torchserve.bench.digits")))
-    parts: dict[str, Any] = {
-        "handler": str(example / "digits_handler.py"),
-        "model_file": example / "model.py",
-        "serialized_file": model.folder / "digits.pt",
-    }
+    parts = Parts(
+        model_name="digits",
+        handler=str(example / "digits_handler.py"),
+        model_file=example / "model.py",
+        serialized_file=model.folder / "digits.pt",
+    )
     sample = model.folder / "test" / "0.png"
     code = {"name": "approxifer", "queries": queries, "stragglers": 1}
     coded, plain = work / "store-coded", work / "store-plain"
     for folder in (coded, plain):
         folder.mkdir(parents=True, exist_ok=True)
-    wrap_archive(
-        export_path=coded, model_name="digits", approxifer={"code": code}, sample=sample, **parts
-    )
-    wrap_archive(export_path=plain, model_name="digits", approxifer={"enabled": False}, **parts)
+    wrap_archive(parts, Options(approxifer={"code": code}, sample=sample), export_path=coded)
+    wrap_archive(parts, Options(approxifer={"enabled": False}), export_path=plain)
     # A group of the classic code costs as much for one query as for K: wait for more of them.
     classic = {
         "code": {**code, "systematic": False, "nodes": "authors"},
         "policy": {"group_delay_ms": 100},
     }
-    wrap_archive(export_path=coded, model_name="digits-classic", approxifer=classic, **parts)
+    renamed = parts.model_copy(update={"model_name": "digits-classic"})
+    wrap_archive(renamed, Options(approxifer=classic), export_path=coded)

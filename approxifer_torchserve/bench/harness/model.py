@@ -18,7 +18,7 @@ import torch
 import yaml
 
 from approxifer_torchserve.bench.harness.load import Sample
-from approxifer_torchserve.serving.archive.wrap import wrap_archive
+from approxifer_torchserve.serving.archive.wrap import Options, Parts, wrap_archive
 
 WIDTH, CLASSES, LARGEST = 64, 10, 15
 SMALL_BYTES = 3 * 32 * 32 * 4  # a 32×32 colour image as float32, 12 KB
@@ -79,15 +79,15 @@ def archive_coded(
     Raises:
         ConfigError: A setting is wrong.
     """
-    report = wrap_archive(
-        export_path=folder,
-        model_name=name,
-        handler=str(Path(__file__).with_name("bench_handler.py")),
-        settings=settings,
-        approxifer=approxifer,
+    handler = Path(__file__).with_name("bench_handler.py")
+    options = Options(
+        settings=dict(settings or {}),
+        approxifer=dict(approxifer),
         sample=sample,
-        sample_content_type="application/octet-stream" if sample else None,
-        force=True,
+        sample_content_type="application/octet-stream",
+    )
+    report = wrap_archive(
+        Parts(model_name=name, handler=str(handler)), options, export_path=folder, force=True
     )
     return report.path
 

@@ -21,11 +21,11 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from approxifer_torchserve.codes.linear import LinearCode
-from approxifer_torchserve.codes.locators.base import LocatingCode, Locator, answer_matrix
+from approxifer_torchserve.codes.locators.base import Locator, answer_matrix
 from approxifer_torchserve.codes.locators.gaussian import GaussianLocator
+from approxifer_torchserve.codes.locators.locating import LocatingCode, MixingCode
 from approxifer_torchserve.codes.locators.network import NetworkLocator
 from approxifer_torchserve.codes.locators.training import Progress, train_network
-from approxifer_torchserve.codes.pairs import Pairs
 from approxifer_torchserve.codes.pytree import PyTree, flatten
 
 LEVEL = 0.005
@@ -45,7 +45,7 @@ def clean_answers(
     batch: int = 32,
     progress: Progress | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Compute what honest workers answer to random groups of queries.
+    """Computes what honest workers answer to random groups of queries.
 
     Args:
         code: The code.
@@ -100,7 +100,7 @@ def _take(tree: PyTree, rows: Tensor) -> PyTree:
 
 
 def _run(model: Callable[[PyTree], PyTree], queries: PyTree) -> Tensor:
-    """Run the model; all heads of the answers together, ``[n, features]``."""
+    """Runs the model; all heads of the answers together, ``[n, features]``."""
     with torch.no_grad():
         predictions = model(queries)
     flat = flatten("predictions", predictions, pytree.tree_leaves(predictions)[0].shape[0], 0)
@@ -110,7 +110,7 @@ def _run(model: Callable[[PyTree], PyTree], queries: PyTree) -> Tensor:
 def random_groups(
     total: int, size: int, groups: int, generator: torch.Generator | None = None
 ) -> Tensor:
-    """Put queries into groups, each query equally often, none twice in a group.
+    """Puts queries into groups, each query equally often, none twice in a group.
 
     Args:
         total: Number of queries.
@@ -142,7 +142,7 @@ def fit_locator(
     unseen: Collection[str] = (),
     progress: Progress | None = None,
 ) -> Locator:
-    """Fit a locator to clean answers and set its thresholds on others.
+    """Fits a locator to clean answers and sets its thresholds on others.
 
     Args:
         code: The code that the answers are of.
@@ -164,10 +164,10 @@ def fit_locator(
             not of the kinds trained with.
     """
     if method == "auto":
-        method = "network" if isinstance(code, Pairs) else "gaussian"
+        method = "network" if isinstance(code, MixingCode) else "gaussian"
     locator: GaussianLocator | NetworkLocator
     if method == "network":
-        if not isinstance(code, Pairs):
+        if not isinstance(code, MixingCode):
             raise ValueError(f"method 'network' is for code 'pairs', got {code!r}: use 'gaussian'")
         locator = train_network(
             code, fit, steps=steps, width=width, seed=seed, unseen=unseen, progress=progress
@@ -184,7 +184,7 @@ def fit_locator(
 def clean_thresholds(
     locator: Locator, answers: Tensor, level: float, missing: int, *, seed: int = 0
 ) -> tuple[float, ...]:
-    """Find the score that at most a share ``level`` of clean groups exceeds.
+    """Finds the score that at most a share ``level`` of clean groups exceeds.
 
     Args:
         locator: Gives the scores; its own thresholds do not matter.
@@ -230,10 +230,10 @@ def calibrate(
     seed: int = 0,
     progress: Progress | None = None,
 ) -> LocatingCode:
-    """Fit a locator to a model on unlabelled queries.
+    """Fits a locator to a model on unlabelled queries.
 
     Args:
-        code: A code that locates; with ``byzantine=0`` the locator is for ``doubt``.
+        code: A code that locates; with ``byzantine=0`` the locator is for ``screen``.
         model: From coded queries ``[n, *q]`` to predictions, leaves ``[n, *p]``.
         queries: Leaves ``[n, *q]``; some hundreds at least, like those to be served.
         groups: Groups to run through the model, N+1 coded queries each; a quarter of them sets

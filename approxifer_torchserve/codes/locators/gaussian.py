@@ -8,18 +8,21 @@ is the score. One inverse serves all i and, with a part of S, every pattern of m
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from approxifer_torchserve.codes.linear import LinearCode
-from approxifer_torchserve.codes.locators.base import Locator, by_pattern
-from approxifer_torchserve.codes.locators.gross import FACTOR, distance, gross, with_gross
-from approxifer_torchserve.codes.locators.traits import squash
+from approxifer_torchserve.codes.locators.base import Locator, check_numbers, check_tensor
+from approxifer_torchserve.codes.locators.features import (
+    FACTOR,
+    distance,
+    gross,
+    squash,
+    with_gross,
+)
+from approxifer_torchserve.codes.pytree import by_pattern
 
 COMPONENTS = 24
 """Longer answers are reduced to this many directions: half of them those in which answers vary the
@@ -30,27 +33,34 @@ SHRINKAGE = 0.02
 
 @dataclass(frozen=True, eq=False, repr=False)
 class GaussianLocator(Locator):
-    """Convicts answers unlikely given the others, in units learnt from clean groups.
+    """Suspects answers unlikely given the others, in units learnt from clean groups.
 
     Attributes:
         mean: float64 ``[N+1, features]``.
         project: float64 ``[N+1, features, components]``, whitens each worker's own answer.
         covariance: float64 ``[(N+1) components, (N+1) components]``.
-        thresholds: In log error.
         limit: Answers farther from the mean than this are gross.
     """
 
     mean: Tensor
     project: Tensor
     covariance: Tensor
-    thresholds: tuple[float, ...]
-    limit: float = math.inf
+    limit: float
 
     kind: ClassVar[str] = "gaussian"
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_tensor("mean", self.mean, (None, None))
+        workers, features = self.mean.shape
+        check_tensor("project", self.project, (workers, features, None))
+        size = workers * self.project.shape[2]
+        check_tensor("covariance", self.covariance, (size, size))
+        check_numbers("limit", (self.limit,))
+
     @classmethod
     def fit(cls, answers: Tensor) -> GaussianLocator:
-        """Fit on clean groups; the thresholds are infinite until calibrated.
+        """Fits on clean groups; the thresholds are infinite until calibrated.
 
         Args:
             answers: float ``[groups, N+1, features]``.
@@ -86,10 +96,15 @@ class GaussianLocator(Locator):
         shrink = SHRINKAGE + workers * size / (10 * groups)
         covariance = covariance / (1 + shrink)
         covariance.diagonal().add_(shrink / (1 + shrink))
-        return cls(mean, project, covariance, (math.inf,), limit)
+        return cls(mean, project, covariance, limit)
+
+    @property
+    def num_workers(self) -> int:
+        """N+1 of the code."""
+        return self.mean.shape[0]
 
     def scores(self, answers: Tensor, available: Tensor) -> Tensor:
-        """Compute each answer's whitened error given the others.
+        """Computes each answer's whitened error given the others.
 
         Args:
             answers: float ``[batch, N+1, features]``.
@@ -101,7 +116,7 @@ class GaussianLocator(Locator):
             Gross answers are above all others, and those are scored without them.
         """
         workers, size = self.mean.shape[0], self.project.shape[2]
-        # Squashed, so that an element that almost never varies cannot convict by varying once.
+        # Squashed, so that an element that almost never varies makes no suspect by varying once.
         moved = answers.double() - self.mean
         distances = distance(moved)
         wild = gross(distances, available, self.limit)
@@ -117,54 +132,3 @@ class GaussianLocator(Locator):
             error = torch.einsum("gwc,wcd,gwd->gw", pulled, torch.linalg.inv(own), pulled)
             scores[torch.tensor(rows)[:, None], came] = (error / size).clamp_min(1e-12).log() / 2
         return with_gross(scores, distances, wild)
-
-    def settings(self) -> dict[str, object]:
-        """Say what makes this locator.
-
-        Returns:
-            Thresholds and limit.
-        """
-        return {**super().settings(), "limit": self.limit}
-
-    def tensors(self) -> dict[str, Tensor]:
-        """Say what was fitted.
-
-        Returns:
-            Mean, projection and covariance.
-        """
-        return {
-            "mean": self.mean,
-            "project": self.project,
-            "covariance": self.covariance,
-        }
-
-    @classmethod
-    def restore(
-        cls, settings: Mapping[str, object], tensors: Mapping[str, Tensor]
-    ) -> GaussianLocator:
-        """Rebuild a locator.
-
-        Args:
-            settings: From ``settings``.
-            tensors: From ``tensors``.
-
-        Returns:
-            The locator.
-        """
-        # Locators fitted before there was a limit have none.
-        thresholds, limit = settings["thresholds"], settings.get("limit", math.inf)
-        assert isinstance(thresholds, list)
-        assert isinstance(limit, float)
-        return cls(**tensors, thresholds=tuple(thresholds), limit=limit)
-
-    def fits(self, code: LinearCode) -> str | None:
-        """Tell whether the locator has the code's number of workers.
-
-        Args:
-            code: Any linear code.
-
-        Returns:
-            None, or what does not fit.
-        """
-        own = self.mean.shape[0]
-        return None if own == code.num_workers else f"N+1 is {own}, the code's {code.num_workers}"

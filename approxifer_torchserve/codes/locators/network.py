@@ -14,19 +14,32 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from approxifer_torchserve.codes.base import check_count, check_number
 from approxifer_torchserve.codes.linear import LinearCode
-from approxifer_torchserve.codes.locators.base import Locator
-from approxifer_torchserve.codes.locators.gross import distance, gross, with_gross
-from approxifer_torchserve.codes.locators.relations import Relations
-from approxifer_torchserve.codes.locators.traits import LARGEST, Traits
-from approxifer_torchserve.codes.pairs import Pairs
+from approxifer_torchserve.codes.locators.base import (
+    Locator,
+    check_names,
+    check_numbers,
+    check_tensor,
+)
+from approxifer_torchserve.codes.locators.features import (
+    LARGEST,
+    Relations,
+    Traits,
+    distance,
+    gross,
+    with_gross,
+)
+from approxifer_torchserve.codes.locators.locating import MixingCode
 
 BATCH = 512
+DESCRIBED = ("own", "mixed", "relations")
+"""The locator's parts that describe answers, as the names of its tensors begin."""
 
 
 class PairNetwork(nn.Module):
@@ -72,7 +85,7 @@ class PairNetwork(nn.Module):
     def forward(
         self, own: Tensor, mixed: Tensor, related: Tensor, near: Tensor, available: Tensor
     ) -> Tensor:
-        """Compute logits of "this worker lies" and, last, "none does".
+        """Computes logits of "this worker lies" and, last, "none does".
 
         Args:
             own: ``[batch, K, traits]``.
@@ -104,14 +117,14 @@ class PairNetwork(nn.Module):
         return torch.cat([workers.masked_fill(~available, -torch.inf), none], dim=1)
 
     def _gather(self, first: Tensor, second: Tensor) -> Tensor:
-        """Sum at each node what its edges send, ``[batch, edges, d]`` to ``[batch, K, d]``."""
+        """Sums at each node what its edges send, ``[batch, edges, d]`` to ``[batch, K, d]``."""
         total = first.new_zeros(first.shape[0], self.queries, first.shape[2])
         at = torch.tensor(self.first), torch.tensor(self.second)
         return total.index_add(1, at[0], first).index_add(1, at[1], second)
 
 
 class Shape(NamedTuple):
-    """What a network depends on of a ``pairs`` code."""
+    """What a network depends on of a code, see ``MixingCode``."""
 
     queries: int
     byzantine: int
@@ -120,14 +133,30 @@ class Shape(NamedTuple):
     edges: tuple[tuple[int, int], ...]
 
     @classmethod
-    def of(cls, code: Pairs) -> Shape:
-        """Describe a code."""
+    def of(cls, code: MixingCode) -> Shape:
+        """Describes a code."""
         return cls(code.queries, code.byzantine, code.stragglers, code.share, code.edges)
+
+    def check(self) -> None:
+        """Checks the shape of a code that is not at hand.
+
+        Raises:
+            TypeError: A part is of another type.
+            ValueError: One is out of range.
+        """
+        check_count("queries", self.queries, 2)
+        check_count("byzantine", self.byzantine, 0)
+        check_count("stragglers", self.stragglers, 0)
+        check_number("share", self.share, 0.5, below=1)
+        for query in (query for edge in self.edges for query in edge):
+            check_count("edges", query, 0)
+            if query >= self.queries:
+                raise ValueError(f"edges must be of queries below {self.queries}, got {query}")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class NetworkLocator(Locator):
-    """Convicts whom a trained ``PairNetwork`` names.
+    """Suspects whom a trained ``PairNetwork`` names.
 
     Attributes:
         code: What the code it is for looks like.
@@ -135,7 +164,6 @@ class NetworkLocator(Locator):
         mixed: Traits of the mixtures' answers.
         relations: Of a mixture's answer and its two queries'.
         network: The network, in eval mode.
-        thresholds: In log odds of "this worker" against "none".
         limit: Answers farther from the mean than this are gross.
     """
 
@@ -144,13 +172,16 @@ class NetworkLocator(Locator):
     mixed: Traits
     relations: Relations
     network: PairNetwork
-    thresholds: tuple[float, ...]
     limit: float = math.inf
 
     kind: ClassVar[str] = "network"
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_numbers("limit", (self.limit,))
+
     def near(self, answers: Tensor, available: Tensor) -> Tensor:
-        """Compute the log distance to the nearest other answer: a copy is suspicious.
+        """Computes the log distance to the nearest other answer: a copy is suspicious.
 
         Args:
             answers: ``[batch, N+1, features]``.
@@ -168,7 +199,7 @@ class NetworkLocator(Locator):
         return ((distance.amin(dim=-1) + 1e-4).log() / 4).clamp(-3, 1)
 
     def related(self, answers: Tensor) -> Tensor:
-        """Describe each mixture's answer beside its two queries' answers.
+        """Describes each mixture's answer beside its two queries' answers.
 
         Args:
             answers: ``[batch, N+1, features]``.
@@ -183,7 +214,7 @@ class NetworkLocator(Locator):
         return self.relations(whitened)
 
     def distances(self, answers: Tensor) -> Tensor:
-        """Compute how far answers are from the mean of their kind.
+        """Computes how far answers are from the mean of their kind.
 
         Args:
             answers: ``[batch, N+1, features]``.
@@ -196,7 +227,7 @@ class NetworkLocator(Locator):
         return torch.cat([distance(own), distance(mixed)], dim=1)
 
     def scores(self, answers: Tensor, available: Tensor) -> Tensor:
-        """Compute log odds of "this worker lies" against "none does".
+        """Computes log odds of "this worker lies" against "none does".
 
         Args:
             answers: float ``[batch, N+1, features]``.
@@ -221,66 +252,48 @@ class NetworkLocator(Locator):
         return torch.cat(scores)
 
     def settings(self) -> dict[str, object]:
-        """Say what makes this locator.
-
-        Returns:
-            The code's shape, the network's width, the thresholds and the limit.
-        """
-        shape = {**self.code._asdict(), "edges": [list(edge) for edge in self.code.edges]}
-        own = {"code": shape, "width": self.network.width, "limit": self.limit}
-        return {**super().settings(), **own}
+        """Returns the code's shape, the network's width, the thresholds and the limit."""
+        return {
+            "thresholds": self.thresholds,
+            "code": self.code._asdict(),
+            "width": self.network.width,
+            "limit": self.limit,
+        }
 
     def tensors(self) -> dict[str, Tensor]:
-        """Say what was fitted.
-
-        Returns:
-            Traits and network.
-        """
-        tensors = {f"network.{name}": value for name, value in self.network.state_dict().items()}
-        for name, traits in (
-            ("own", self.own),
-            ("mixed", self.mixed),
-            ("relations", self.relations),
-        ):
-            tensors |= {f"{name}.{field}": value for field, value in vars(traits).items()}
-        return tensors
+        """Returns the network's weights and what describes answers, by part and name."""
+        return {
+            f"{part}.{name}": value
+            for part, values in (
+                ("network", self.network.state_dict()),
+                *((part, vars(getattr(self, part))) for part in DESCRIBED),
+            )
+            for name, value in values.items()
+        }
 
     @classmethod
-    def restore(
-        cls, settings: Mapping[str, object], tensors: Mapping[str, Tensor]
-    ) -> NetworkLocator:
-        """Rebuild a locator.
-
-        Args:
-            settings: From ``settings``.
-            tensors: From ``tensors``.
-
-        Returns:
-            The locator.
-        """
-        shape, width, thresholds = (settings[key] for key in ("code", "width", "thresholds"))
-        assert isinstance(shape, dict)
-        assert isinstance(width, int)
-        assert isinstance(thresholds, list)
-        # Locators fitted before there was a limit have none.
-        limit = settings.get("limit", math.inf)
-        assert isinstance(limit, float)
-        code = Shape(**{**shape, "edges": tuple((a, b) for a, b in shape["edges"])})
-        parts: dict[str, dict[str, Tensor]] = {
-            name: {} for name in ("own", "mixed", "relations", "network")
-        }
-        for name, value in tensors.items():
-            part, _, rest = name.partition(".")
-            parts[part][rest] = value
+    def restore(cls, settings: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> NetworkLocator:
+        """Rebuilds a locator, see ``Locator.restore``."""
+        check_names({"thresholds", "code", "width", "limit"}, set(settings))
+        check_count("width", settings["width"], 1)
+        edges = tuple((first, second) for first, second in settings["code"]["edges"])
+        code = Shape(**{**settings["code"], "edges": edges})
+        code.check()
+        parts: dict[str, dict[str, Tensor]] = {part: {} for part in ("network", *DESCRIBED)}
+        for key, value in tensors.items():
+            check_tensor(key, value, (None,) * value.dim())
+            part, _, name = key.partition(".")
+            parts[part][name] = value
         own, mixed = Traits(**parts["own"]), Traits(**parts["mixed"])
         relations = Relations(**parts["relations"])
-        network = PairNetwork(own.width, relations.width, code.queries, code.edges, width)
+        network = PairNetwork(own.width, relations.width, code.queries, edges, settings["width"])
         network.load_state_dict(parts["network"])
         network = network.eval().requires_grad_(False)
-        return cls(code, own, mixed, relations, network, tuple(thresholds), limit)
+        thresholds = tuple(settings["thresholds"])
+        return cls(code, own, mixed, relations, network, settings["limit"], thresholds=thresholds)
 
     def fits(self, code: LinearCode) -> str | None:
-        """Tell whether the locator is for this ``pairs`` code.
+        """Tells whether the locator is for this ``pairs`` code.
 
         Args:
             code: Any linear code.
@@ -288,7 +301,7 @@ class NetworkLocator(Locator):
         Returns:
             None, or what does not fit.
         """
-        if not isinstance(code, Pairs):
+        if not isinstance(code, MixingCode):
             return f"it is for code 'pairs', not {type(code).__name__}"
         own, theirs = self.code, Shape.of(code)
         if own == theirs:

@@ -9,36 +9,36 @@ numbers of another size and nothing else.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from approxifer_torchserve.codes.locators.base import Locator, by_pattern
+from approxifer_torchserve.codes.locators.base import Locator
+from approxifer_torchserve.codes.pytree import by_pattern
 
 RATIO = 20.0
 """Times the median distance. Of clean groups of an MNIST CNN and a CIFAR-10 ResNet-20 (K = 2, 4, 8,
 one parity) at most 0.5 % hold an answer that far away."""
 NOISE = 1e-4
-"""Distances below this share of the answers' size are rounding: equal queries are not doubted."""
+"""Distances below this share of the answers' size are rounding: equal queries are no suspects."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class OutlierLocator(Locator):
-    """Doubts answers many times as far from the group's median as its answers usually are.
+    """Suspects answers many times as far from the group's median as its answers usually are.
 
     Attributes:
         thresholds: Natural logarithm of (distance / median distance).
     """
 
-    thresholds: tuple[float, ...] = (math.log(RATIO),)
+    thresholds: tuple[float, ...] = field(default=(math.log(RATIO),), kw_only=True)
 
     kind: ClassVar[str] = "outlier"
 
     def scores(self, answers: Tensor, available: Tensor) -> Tensor:
-        """Compare each answer's distance from the group's median with the others'.
+        """Compares each answer's distance from the group's median with the others'.
 
         Args:
             answers: float ``[batch, N+1, features]``.
@@ -64,20 +64,3 @@ class OutlierLocator(Locator):
             # At least one unit: where all are within the noise, none is far away.
             scores[torch.tensor(rows)[:, None], came] = size - typical.clamp_min(math.log(0.5))
         return scores
-
-    @classmethod
-    def restore(
-        cls, settings: Mapping[str, object], tensors: Mapping[str, Tensor]
-    ) -> OutlierLocator:
-        """Rebuild a locator.
-
-        Args:
-            settings: From ``settings``.
-            tensors: None needed.
-
-        Returns:
-            The locator.
-        """
-        thresholds = settings["thresholds"]
-        assert isinstance(thresholds, list)
-        return cls(tuple(thresholds))

@@ -7,17 +7,18 @@ wrong, provided that the right answers are values of a rational function with de
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
+from approxifer_torchserve.codes.base import check_count
 from approxifer_torchserve.codes.linear import LinearCode
-from approxifer_torchserve.codes.locators.base import Locator
+from approxifer_torchserve.codes.locators.base import Locator, check_numbers
 
-CLASSES = 64
+MAX_CLASSES = 64
 """Of answers with more elements this many, evenly spread, vote."""
 
 
@@ -38,12 +39,18 @@ class RationalLocator(Locator):
     nodes: tuple[float, ...]
     queries: int
     byzantine: int
+    thresholds: tuple[float, ...] = field(default=(-math.inf,), kw_only=True)
 
     kind: ClassVar[str] = "rational"
-    thresholds: ClassVar[tuple[float, ...]] = (float("-inf"),)  # type: ignore[misc]
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_numbers("nodes", self.nodes)
+        check_count("queries", self.queries, 1)
+        check_count("byzantine", self.byzantine, 0)
 
     def magnitudes(self, answers: Tensor, available: Tensor) -> Tensor:
-        """Compute |Q| at the workers' nodes.
+        """Computes |Q| at the workers' nodes.
 
         Args:
             answers: float ``[batch, N+1, classes]``.
@@ -70,7 +77,7 @@ class RationalLocator(Locator):
         return torch.where(came, q.abs(), torch.inf)
 
     def scores(self, answers: Tensor, available: Tensor) -> Tensor:
-        """Count the classes that name each worker among the E with the smallest |Q|.
+        """Counts the classes that name each worker among the E with the smallest |Q|.
 
         Args:
             answers: float ``[batch, N+1, features]``.
@@ -79,57 +86,30 @@ class RationalLocator(Locator):
         Returns:
             float64 ``[batch, N+1]``; ties are broken by the mean rank of |Q|.
         """
-        step = -(-answers.shape[2] // CLASSES) or 1
+        step = -(-answers.shape[2] // MAX_CLASSES) or 1
         magnitudes = self.magnitudes(answers[..., ::step], available)
         ranks = magnitudes.argsort(dim=-1).argsort(dim=-1)
         votes = (ranks < self.byzantine).sum(dim=1).double()
         tie = ranks.double().mean(dim=1) / ranks.shape[-1]
         return torch.where(available, votes - tie, -torch.inf)
 
-    def convict(self, answers: Tensor, available: Tensor, budget: Tensor) -> Tensor:
-        """Name as many workers as the budget says, at once.
+    def locate(self, answers: Tensor, available: Tensor, budget: Tensor) -> Tensor:
+        """Names as many workers as the budget says, at once.
 
         Args:
             answers: float ``[batch, N+1, features]``.
             available: bool ``[batch, N+1]``.
-            budget: int64 ``[batch]``.
+            budget: int64 ``[batch]``, how many to name.
 
         Returns:
-            bool ``[batch, N+1]``.
+            bool ``[batch, N+1]``, true at the workers named.
         """
         scores = self.scores(answers, available)
         ranks = scores.argsort(dim=1, descending=True).argsort(dim=1)
         return (ranks < budget[:, None]) & available
 
-    def settings(self) -> dict[str, object]:
-        """Say what makes this locator.
-
-        Returns:
-            Nodes, K and E.
-        """
-        return {"nodes": list(self.nodes), "queries": self.queries, "byzantine": self.byzantine}
-
-    @classmethod
-    def restore(
-        cls, settings: Mapping[str, object], tensors: Mapping[str, Tensor]
-    ) -> RationalLocator:
-        """Rebuild a locator.
-
-        Args:
-            settings: From ``settings``.
-            tensors: None needed.
-
-        Returns:
-            The locator.
-        """
-        nodes, queries, byzantine = (settings[key] for key in ("nodes", "queries", "byzantine"))
-        assert isinstance(nodes, list)
-        assert isinstance(queries, int)
-        assert isinstance(byzantine, int)
-        return cls(tuple(float(node) for node in nodes), queries, byzantine)
-
     def fits(self, code: LinearCode) -> str | None:
-        """Tell whether the locator has the code's K, E and number of workers.
+        """Tells whether the locator has the code's K, E and number of workers.
 
         Args:
             code: Any linear code.

@@ -4,31 +4,35 @@ Answers of neighbouring coded queries are alike, so a linear smoother H predicts
 others; r_i / (1 - h_ii) is the error of that prediction with answer i left out, and r_i over the
 root of 1 - h_ii that error in its own standard deviations (for noise alike in all answers). The
 second finds one gross error for certain, whatever the nodes: |h_ij| is at most the root of
-(1 - h_ii)(1 - h_jj). A worker is convicted when its residual is many times the group's median.
+(1 - h_ii)(1 - h_jj). A worker is suspected when its residual is many times the group's median.
 That finds gross faults; what "many" must be depends on the model: calibrated locators know.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, get_args
 
 import torch
 from torch import Tensor
 
-from approxifer_torchserve.codes.locators.base import Locator, by_pattern
+from approxifer_torchserve.codes.base import check_number
+from approxifer_torchserve.codes.locators.base import Locator, check_numbers
+from approxifer_torchserve.codes.pytree import by_pattern
 from approxifer_torchserve.codes.spline import spline_weights
 
 Smoother = Literal["spline", "least_squares"]
 SMOOTHING = 1e-4
 RIDGE = 0.1
+RATIO = 6.0
+"""Times the group's median error, where no calibration says better."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class ResidualLocator(Locator):
-    """Convicts answers far from what a linear smoother of the others expects.
+    """Suspects answers far from what a linear smoother of the others expects.
 
     Attributes:
         smoother: ``spline`` (answers lie on a smooth curve over the workers' nodes) or
@@ -40,13 +44,33 @@ class ResidualLocator(Locator):
 
     smoother: Smoother
     rows: tuple[tuple[float, ...], ...]
-    thresholds: tuple[float, ...]
     power: float = 0.5
+    thresholds: tuple[float, ...] = field(default=(math.log(RATIO),), kw_only=True)
 
     kind: ClassVar[str] = "residual"
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.smoother not in get_args(Smoother):
+            raise ValueError(f"smoother must be one of {get_args(Smoother)}, got {self.smoother!r}")
+        check_number("power", self.power, 0)
+        if not isinstance(self.rows, tuple) or not self.rows:
+            raise TypeError(f"rows must be a tuple of rows, got {self.rows!r}")
+        for row in self.rows:
+            check_numbers("rows", row)
+        sizes = {len(row) for row in self.rows}
+        if len(sizes) > 1 or (self.smoother == "spline" and sizes != {1}):
+            raise ValueError(
+                f"rows must be of one length, of 1 for the spline, got lengths {sorted(sizes)}"
+            )
+
+    @property
+    def num_workers(self) -> int:
+        """N+1 of the code."""
+        return len(self.rows)
+
     def scores(self, answers: Tensor, available: Tensor) -> Tensor:
-        """Compare each answer's residual with the group's median.
+        """Compares each answer's residual with the group's median.
 
         Args:
             answers: float ``[batch, N+1, features]``.
@@ -73,43 +97,12 @@ class ResidualLocator(Locator):
             )
         return scores
 
-    def settings(self) -> dict[str, object]:
-        """Say what makes this locator.
-
-        Returns:
-            Smoother, rows and thresholds.
-        """
-        rows = [list(row) for row in self.rows]
-        return {**super().settings(), "smoother": self.smoother, "rows": rows, "power": self.power}
-
-    @classmethod
-    def restore(
-        cls, settings: Mapping[str, object], tensors: Mapping[str, Tensor]
-    ) -> ResidualLocator:
-        """Rebuild a locator.
-
-        Args:
-            settings: From ``settings``.
-            tensors: None needed.
-
-        Returns:
-            The locator.
-        """
-        smoother, rows, thresholds, power = (
-            settings[key] for key in ("smoother", "rows", "thresholds", "power")
-        )
-        assert isinstance(power, int | float)
-        assert smoother in ("spline", "least_squares")
-        assert isinstance(rows, list)
-        assert isinstance(thresholds, list)
-        return cls(smoother, tuple(tuple(row) for row in rows), tuple(thresholds), power)
-
 
 @lru_cache(maxsize=1024)
 def _residuals(
     smoother: Smoother, rows: tuple[tuple[float, ...], ...], came: tuple[int, ...], power: float
 ) -> Tensor:
-    """Matrix from the answers that came to their scaled residuals, ``[m, m]``."""
+    """Returns the matrix from the answers that came to their scaled residuals, ``[m, m]``."""
     with torch.inference_mode(False), torch.no_grad():
         matrix = torch.tensor([rows[i] for i in came], dtype=torch.float64)
         identity = torch.eye(len(came), dtype=torch.float64)

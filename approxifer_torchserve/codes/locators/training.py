@@ -12,11 +12,9 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from approxifer_torchserve.codes.locators.gross import FACTOR
+from approxifer_torchserve.codes.locators.features import FACTOR, LARGEST, Relations, Traits
+from approxifer_torchserve.codes.locators.locating import MixingCode
 from approxifer_torchserve.codes.locators.network import NetworkLocator, PairNetwork, Shape
-from approxifer_torchserve.codes.locators.relations import Relations
-from approxifer_torchserve.codes.locators.traits import LARGEST, Traits
-from approxifer_torchserve.codes.pairs import Pairs
 from approxifer_torchserve.corruption import wrong_answers
 
 Progress = Callable[[int, int], None]
@@ -50,7 +48,7 @@ def draw_lies(
     generator: torch.Generator,
     unseen: Collection[str] = (),
 ) -> Tensor:
-    """Draw one lie for each group, of random kinds.
+    """Draws one lie for each group, of random kinds.
 
     Args:
         answers: float32 ``[batch, N+1, features]``, clean.
@@ -83,7 +81,7 @@ def draw_lies(
 
 
 def train_network(
-    code: Pairs,
+    code: MixingCode,
     answers: Tensor,
     *,
     steps: int,
@@ -92,7 +90,7 @@ def train_network(
     unseen: Collection[str] = (),
     progress: Progress | None = None,
 ) -> NetworkLocator:
-    """Train a locator; its thresholds are infinite until calibrated.
+    """Trains a locator; its thresholds are infinite until calibrated.
 
     Args:
         code: The code.
@@ -124,7 +122,7 @@ def train_network(
         torch.manual_seed(seed)
         network = PairNetwork(own.width, relations.width, k, code.edges, width)
         shape = Shape.of(code)
-        locator = NetworkLocator(shape, own, mixed, relations, network, (float("inf"),))
+        locator = NetworkLocator(shape, own, mixed, relations, network)
         own_traits, mixed_traits = own(answers[:, :k]), mixed(answers[:, k:])
         optimizer = torch.optim.AdamW(
             network.parameters(), PEAK_RATE, betas=(0.9, 0.98), weight_decay=WEIGHT_DECAY
@@ -164,13 +162,13 @@ def train_network(
 
 
 def _how_many(byzantine: int, generator: torch.Generator) -> Tensor:
-    """Draw the number of liars of each group, ``[BATCH]``."""
+    """Draws the number of liars of each group, ``[BATCH]``."""
     count = torch.randint(1, max(byzantine, 1) + 1, (BATCH,), generator=generator)
     return count * (torch.rand(BATCH, generator=generator) >= CLEAN)
 
 
-def _who_came(code: Pairs, generator: torch.Generator) -> Tensor:
-    """Draw which answers came, bool ``[BATCH, N+1]``: in half of the groups some are missing."""
+def _who_came(code: MixingCode, generator: torch.Generator) -> Tensor:
+    """Draws which answers came, bool ``[BATCH, N+1]``: in half of the groups some are missing."""
     most = code.stragglers + max(code.byzantine, 1) - 1
     order = torch.rand(BATCH, code.num_workers, generator=generator).argsort(dim=1)
     missing = torch.randint(most + 1, (BATCH, 1), generator=generator)
@@ -179,7 +177,7 @@ def _who_came(code: Pairs, generator: torch.Generator) -> Tensor:
 
 
 def _loss(logits: Tensor, liars: Tensor) -> Tensor:
-    """Compute the mean of -log P(those who lie), or of -log P(none) where nobody does."""
+    """Computes the mean of -log P(those who lie), or of -log P(none) where nobody does."""
     right = torch.cat([liars, ~liars.any(dim=1, keepdim=True)], dim=1)
     chosen = logits.masked_fill(~right, -torch.inf)
     return (torch.logsumexp(logits, dim=1) - torch.logsumexp(chosen, dim=1)).mean()

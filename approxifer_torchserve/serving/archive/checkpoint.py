@@ -5,9 +5,7 @@ Lightning itself is not needed: the callback ``DegradedAccuracy`` leaves plain v
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import pickle
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,13 +14,19 @@ import torch
 from pydantic import BaseModel
 from torch import nn
 
-from approxifer_torchserve.serving.archive.staging import ArchiveError
+from approxifer_torchserve.artifacts.modules import (
+    ModelError,
+    fitting_weights,
+    load_saved,
+    make_module,
+)
+from approxifer_torchserve.serving.archive.packing import ArchiveError
 
 CALLBACK = "DegradedAccuracy"
 STATE_VERSION = 1
 
 
-class Unpacked(BaseModel):
+class CheckpointParts(BaseModel):
     """What an archive is made from.
 
     Args:
@@ -38,7 +42,7 @@ class Unpacked(BaseModel):
 
 def unpack_checkpoint(
     path: Path, folder: Path, model_file: Path, wanted: Mapping[str, Any] | None = None
-) -> Unpacked:
+) -> CheckpointParts:
     """Takes a checkpoint apart.
 
     Args:
@@ -53,11 +57,10 @@ def unpack_checkpoint(
         ArchiveError: The checkpoint holds no measurement, no such code, or other weights.
     """
     try:
-        saved = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        raise ArchiveError(
-            f"checkpoint {path} cannot be read without running code that may be in it: {error}"
-        ) from error
+        saved = load_saved("checkpoint", path)
+        model = make_module("model_file", model_file)
+    except ModelError as error:
+        raise ArchiveError(str(error)) from error
     if not isinstance(saved, Mapping) or "state_dict" not in saved:
         raise ArchiveError(f"checkpoint {path}: expected one of Lightning's, with a state_dict")
     state = _measurement(saved.get("callbacks") or {}, path)
@@ -65,8 +68,8 @@ def unpack_checkpoint(
     report = folder / "measured-report.json"
     report.write_text(json.dumps({**state["reports"][stage], "measured_on": stage}), "utf-8")
     weights = folder / f"{path.stem}.pt"
-    torch.save(_own(saved["state_dict"], _make(model_file), path, model_file), weights)
-    return Unpacked(weights=weights, report=report, code=code)
+    torch.save(_own(saved["state_dict"], model, path, model_file), weights)
+    return CheckpointParts(weights=weights, report=report, code=code)
 
 
 def _measurement(callbacks: Mapping[str, Any], path: Path) -> Mapping[str, Any]:
@@ -98,39 +101,14 @@ def _choose(
     )
 
 
-def _make(model_file: Path) -> nn.Module:
-    spec = importlib.util.spec_from_file_location(model_file.stem, model_file)
-    if spec is None or spec.loader is None or not model_file.is_file():
-        raise ArchiveError(f"model_file: {model_file} is no Python file")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    classes = [
-        value
-        for value in vars(module).values()
-        if isinstance(value, type) and value.__module__ == module.__name__
-    ]
-    if len(classes) != 1:
-        raise ArchiveError(
-            f"model_file: expected one class in {model_file}, as TorchServe does, got "
-            f"{len(classes)}"
-        )
-    made = classes[0]()
-    if not isinstance(made, nn.Module):
-        raise ArchiveError(f"model_file: the class in {model_file} is no nn.Module")
-    return made
-
-
 def _own(
     state: Mapping[str, torch.Tensor], model: nn.Module, path: Path, model_file: Path
 ) -> dict[str, torch.Tensor]:
     """Picks the model's weights out of the LightningModule's."""
-    names = set(model.state_dict())
-    prefixes = {name[: place + 1] for name in state for place, c in enumerate(name) if c == "."}
-    for prefix in ["", *sorted(prefixes, key=len)]:
-        fitting = {k[len(prefix) :]: v for k, v in state.items() if k.startswith(prefix)}
-        if set(fitting) == names:
-            return fitting
-    raise ArchiveError(
-        f"checkpoint {path}: its weights {sorted(state)[:3]}… do not fit {model_file}, which has "
-        f"{sorted(names)[:3]}…; give the file with the class that was trained"
-    )
+    fitting = fitting_weights(state, model)
+    if fitting is None:
+        raise ArchiveError(
+            f"checkpoint {path}: its weights {sorted(state)[:3]}… do not fit {model_file}, which "
+            f"has {sorted(model.state_dict())[:3]}…; give the file with the class that was trained"
+        )
+    return fitting

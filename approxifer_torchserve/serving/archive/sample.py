@@ -12,13 +12,11 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from pydantic import BaseModel, Field
 
-from approxifer_torchserve.serving.archive import staging
+from approxifer_torchserve.serving.archive.packing import MANIFEST, ArchiveError, Unpacked
 
 TIMEOUT_S = 300.0
 # Archiving does not import what workers run: TorchServe stays out of this process.
@@ -54,14 +52,11 @@ def content_type_of(sample: Path) -> str:
     return mimetypes.guess_type(sample.name)[0] or "application/octet-stream"
 
 
-def run_sample(
-    folder: Path, manifest: Mapping[str, Any], sample: Path, content_type: str | None
-) -> SampleReport:
+def run_sample(archive: Unpacked, sample: Path, content_type: str | None) -> SampleReport:
     """Serves a sample through the wrapped handler as TorchServe would, with each kind of job.
 
     Args:
-        folder: The archive's files with plan and entry file; it is not changed.
-        manifest: The archive's manifest.
+        archive: The coded archive's files, with plan and entry file; they are not changed.
         sample: File with one request body.
         content_type: Its content type; None to go by the file's name.
 
@@ -69,16 +64,16 @@ def run_sample(
         ArchiveError: The handler does not load, or does not answer the sample.
     """
     if not sample.is_file():
-        raise staging.ArchiveError(f"sample: there is no file {sample}")
+        raise ArchiveError(f"sample: there is no file {sample}")
     kind = content_type or content_type_of(sample)
 
     with tempfile.TemporaryDirectory(prefix="approxifer-sample-") as own:
         model_dir = Path(own) / "model"
         model_dir.mkdir()
-        for item in folder.iterdir():
+        for item in archive.folder.iterdir():
             (model_dir / item.name).symlink_to(item)
-        (model_dir / staging.MANIFEST).parent.mkdir()
-        (model_dir / staging.MANIFEST).write_text(json.dumps(manifest), encoding="utf-8")
+        (model_dir / MANIFEST).parent.mkdir()
+        (model_dir / MANIFEST).write_text(json.dumps(archive.manifest), encoding="utf-8")
         result = Path(own) / "result.json"
         package = str(Path(__file__).parents[3])
         path = os.pathsep.join(
@@ -95,10 +90,8 @@ def run_sample(
                 check=False,
             )
         except subprocess.TimeoutExpired:
-            raise staging.ArchiveError(
-                f"sample: the handler did not finish in {TIMEOUT_S:.0f} s"
-            ) from None
+            raise ArchiveError(f"sample: the handler did not finish in {TIMEOUT_S:.0f} s") from None
         if done.returncode != 0 or not result.is_file():
             tail = "\n".join((done.stdout + done.stderr).strip().splitlines()[-12:])
-            raise staging.ArchiveError(f"sample: the wrapped handler failed on it:\n{tail}")
+            raise ArchiveError(f"sample: the wrapped handler failed on it:\n{tail}")
         return SampleReport.model_validate_json(result.read_bytes())

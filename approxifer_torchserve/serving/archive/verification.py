@@ -7,15 +7,14 @@ archive is made: a server would only show it when a worker lies.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 from approxifer_torchserve.codes import Code, LocatingCode, Mode
-from approxifer_torchserve.serving.config import ApproxiferConfig, ConfigError
+from approxifer_torchserve.serving.config import SECTION, ApproxiferConfig, ConfigError
+from approxifer_torchserve.serving.plan import Check
 
-Check = Literal["none", "pair", "vote", "screen", "locate"]
-VERIFY = "handler.approxifer.policy.verify"
-BYZANTINE = "handler.approxifer.code.byzantine"
-ON_WRONG = "handler.approxifer.policy.on_wrong"
+VERIFY = f"{SECTION}.policy.verify"
+BYZANTINE = f"{SECTION}.code.byzantine"
+ON_WRONG = f"{SECTION}.policy.on_wrong"
 
 
 @dataclass(frozen=True)
@@ -31,11 +30,6 @@ class Verification:
     check: Check = "none"
     agree: int = 1
     screen_quorum: int | None = None
-
-    @property
-    def locates(self) -> bool:
-        """Whether a worker looks at the answers of a group, with a locator if there is one."""
-        return self.check in ("screen", "locate")
 
 
 def verification(config: ApproxiferConfig, code: Code, mode: Mode, why: str) -> Verification:

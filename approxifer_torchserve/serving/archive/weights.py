@@ -1,4 +1,4 @@
-"""The weights of their own that an archive's code needs: how they get in, and out again."""
+"""The weights of a code's roles in an archive: how they get in, and out again."""
 
 from __future__ import annotations
 
@@ -6,17 +6,15 @@ import pickle
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 
 from approxifer_torchserve.artifacts.weights import OwnWeightsError, check_purpose, describe, load
-from approxifer_torchserve.codes import make_code
 from approxifer_torchserve.serving.archive.inspection import swaps_model
-from approxifer_torchserve.serving.archive.staging import ArchiveError
+from approxifer_torchserve.serving.archive.packing import ArchiveError, Unpacked
 from approxifer_torchserve.serving.config import ConfigError
-from approxifer_torchserve.serving.worker.weights import BASE
+from approxifer_torchserve.serving.plan import Plan, PlanWorker
 
 PREFIX = "approxifer-weights-"
 
@@ -25,63 +23,55 @@ class RolesError(ConfigError):
     """The files that are given are not those that the code needs."""
 
 
-def put_weights(
-    folder: Path, given: Mapping[str, Path], plan: Mapping[str, Any], manifest: Mapping[str, Any]
-) -> dict[str, dict[str, str]]:
+def put_weights(archive: Unpacked, given: Mapping[str, Path], plan: Plan) -> Plan:
     """Checks the files of a code's own weights and puts them into an unpacked archive.
 
     Args:
-        folder: The archive's files.
+        archive: The user's files.
         given: A file for each role.
         plan: The archive's plan. If it is not enabled, files are neither needed nor put in.
-        manifest: The ``model`` section of its manifest, with the user's handler.
 
     Returns:
-        What the plan's ``worker`` section says of them; nothing where the code needs none.
+        The plan with the files in it; the same where the code needs none.
 
     Raises:
         RolesError: A role has no file, or a file no role.
         ConfigError: A file holds no weights, or those of another architecture, or for another code.
         ArchiveError: This handler cannot use them.
     """
-    roles = sorted(set(plan["models"]) - {BASE})
-    code = f"code {plan['code']['name']}"
+    roles = plan.roles
+    code = f"code {plan.code.name}"
     if unknown := sorted(set(given) - set(roles)):
         needs = f"it has {', '.join(roles)}" if roles else "it needs no weights but the model's"
         raise RolesError(f"weights: {code} has no role {', '.join(unknown)}; {needs}")
-    if not plan["enabled"] or not roles:
-        return {}
+    if not plan.enabled or not roles:
+        return plan
     if missing := [role for role in roles if role not in given]:
         raise RolesError(
             f"weights: {code} needs a file with the weights of {', '.join(missing)}: give it by "
             + " ".join(f"--weights {role}=FILE" for role in missing)
         )
-    if (why := swaps_model(folder, manifest["handler"], manifest.get("serializedFile"))) != "":
+    folder, serialized = archive.folder, archive.model.get("serializedFile")
+    if (why := swaps_model(folder, archive.model["handler"], serialized)) != "":
         raise ArchiveError(f"{code} needs a handler whose attribute model can be swapped: {why}")
-    base = _base_weights(folder, manifest.get("serializedFile"))
+    base = _base_weights(folder, serialized)
     names = {}
     for role in roles:
-        path = Path(given[role])
+        path = given[role]
         try:
-            _check(path, base, describe(make_code(**plan["code"]), role))
+            _check(path, base, describe(plan.code.make(), role))
         except (OSError, OwnWeightsError) as error:
             raise ConfigError(f"weights of {role}: {error}") from error
         names[role] = f"{PREFIX}{role}{path.suffix}"
         (folder / names[role]).write_bytes(path.read_bytes())
-    return {"weights": names}
+    return plan.with_worker(weights=names)
 
 
-def keep_free(folder: Path) -> None:
-    """Refuses to write over files of the user's that have our names."""
-    if taken := sorted(path.name for path in folder.glob(f"{PREFIX}*")):
-        raise ArchiveError(f"the name {taken[0]} is taken by a code's weights; rename yours")
-
-
-def remove_weights(folder: Path, worker: Mapping[str, Any]) -> None:
+def remove_weights(folder: Path, worker: PlanWorker) -> None:
     """Takes earlier weights out of an unpacked archive."""
-    for name in worker.get("weights", {}).values():
-        if str(name).startswith(PREFIX):
-            (folder / Path(str(name)).name).unlink(missing_ok=True)
+    for name in worker.weights.values():
+        if name.startswith(PREFIX):
+            (folder / Path(name).name).unlink(missing_ok=True)
 
 
 def _check(path: Path, base: Mapping[str, torch.Tensor] | None, about: Mapping[str, str]) -> None:

@@ -20,7 +20,7 @@ from approxifer_torchserve.serving.server.tokens import TokenAuth, is_refusal
 
 POLL_S = 0.25
 # TorchServe often answers 500 when it takes a busy worker away; one less is left each time.
-MOST_STUMBLES = 32
+MAX_STUMBLES = 32
 
 
 class ClusterError(RuntimeError):
@@ -44,11 +44,11 @@ class Worker(_Reply):
 
     Attributes:
         id: TorchServe's name for it, the number of its port ("9000").
-        pid: Process id; -1 while it has not started. Check before any signal.
+        pid: Its process id; -1 while it has not started. Check before any signal.
         status: "READY" or "UNLOADING" (also while loading).
         gpu: Whether it was given a GPU.
         gpu_usage: TorchServe's sentence about it, with "gpuId::<n>" for a GPU.
-        memory_usage: Bytes, 0 when unknown.
+        memory_usage: Its memory in bytes, 0 when unknown.
     """
 
     id: str
@@ -147,15 +147,15 @@ class Cluster:
         self._http = httpx.Client(base_url=management, auth=auth, timeout=timeout)
 
     def __enter__(self) -> Cluster:
-        """Return itself."""
+        """Returns itself."""
         return self
 
     def __exit__(self, *unused: object) -> None:
-        """Close the connections."""
+        """Closes the connections."""
         self.close()
 
     def close(self) -> None:
-        """Close the connections."""
+        """Closes the connections."""
         self._http.close()
 
     def _call(self, method: str, path: str, **params: str | int | bool | None) -> Any:
@@ -184,7 +184,7 @@ class Cluster:
         )
 
     def list_models(self) -> list[ModelEntry]:
-        """Return the registered models (default versions only)."""
+        """Returns the registered models (default versions only)."""
         entries: list[ModelEntry] = []
         page: str | None = None
         while True:
@@ -195,7 +195,7 @@ class Cluster:
                 return entries
 
     def describe(self, name: str, version: str | None = None) -> list[ModelDescription]:
-        """Describe a model.
+        """Describes a model.
 
         Args:
             name: The model.
@@ -211,7 +211,7 @@ class Cluster:
         return [ModelDescription.model_validate(entry) for entry in body]
 
     def registered(self, name: str, version: str | None = None) -> bool:
-        """Tell whether a model (or that version of it) is registered."""
+        """Tells whether a model (or that version of it) is registered."""
         try:
             self.describe(name, version)
         except ClusterError as error:
@@ -230,7 +230,7 @@ class Cluster:
         timeout: float = 180.0,
         progress: Progress | None = None,
     ) -> ModelDescription:
-        """Register an archive and wait for its workers; registering it again is not an error.
+        """Registers an archive and waits for its workers; registering it again is not an error.
 
         Args:
             url: The archive's name in the model store, or a URL the server allows.
@@ -268,7 +268,7 @@ class Cluster:
     def _identify(
         self, url: str, name: str | None, version: str | None, before: set[str]
     ) -> tuple[str, str | None]:
-        """Return the name and version that an archive was registered under."""
+        """Returns the name and version that an archive was registered under."""
         names = [name] if name else [entry.model_name for entry in self.list_models()]
         # The list shows default versions only; a second version's archive has a name of its own.
         same = [
@@ -296,13 +296,13 @@ class Cluster:
         timeout: float = 180.0,
         progress: Progress | None = None,
     ) -> ModelDescription:
-        """Set the number of workers.
+        """Sets the number of workers.
 
         Args:
             name: The model.
             workers: How many there shall be; 0 keeps the model registered without any.
-            version: None for the default version.
-            wait: Wait until they are ready (and the others gone).
+            version: A version of it; None for the default one.
+            wait: Whether to return only when they are ready (and the others gone).
             timeout: Seconds to wait.
             progress: Called with (ready, wanted) at each poll.
 
@@ -316,7 +316,7 @@ class Cluster:
 
     def _set_workers(self, name: str, version: str | None, workers: int) -> None:
         wanted = {"min_worker": workers, "max_worker": workers}
-        for left in reversed(range(MOST_STUMBLES)):
+        for left in reversed(range(MAX_STUMBLES)):
             try:
                 self._call("PUT", _path(name, version), **wanted, synchronous=False)
                 return
@@ -335,7 +335,7 @@ class Cluster:
         timeout: float = 180.0,
         progress: Progress | None = None,
     ) -> ModelDescription:
-        """Poll until exactly that many workers exist and all are ready.
+        """Polls until exactly that many workers exist and all are ready.
 
         Raises:
             ClusterError: They were not in time, or the model went away meanwhile.
@@ -356,11 +356,11 @@ class Cluster:
             time.sleep(POLL_S)
 
     def set_default(self, name: str, version: str) -> None:
-        """Make a version the one that answers requests which name none."""
+        """Makes a version the one that answers requests which name none."""
         self._call("PUT", f"{_path(name, version)}/set-default")
 
     def quarantine(self, name: str, worker: str) -> str:
-        """Keep a worker of a coded model from clients until it is readmitted.
+        """Keeps a worker of a coded model from clients until it is readmitted.
 
         Args:
             name: The model.
@@ -375,11 +375,11 @@ class Cluster:
         return str(self._call("PUT", f"/coded/{name}", quarantine=worker)["message"])
 
     def readmit(self, name: str, worker: str) -> str:
-        """Give a quarantined worker client work again; see `quarantine`."""
+        """Gives a quarantined worker client work again; see `quarantine`."""
         return str(self._call("PUT", f"/coded/{name}", readmit=worker)["message"])
 
     def unregister(self, name: str, version: str | None = None) -> bool:
-        """Remove a model, or one version; removing what is not there is not an error.
+        """Removes a model, or one version; removing what is not there is not an error.
 
         Returns:
             Whether there was something to remove.

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import grpc
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
-from approxifer_torchserve.serving.server.tokens import read_key
+from approxifer_torchserve.serving.server.tokens import Token
 
 PACKAGE = "org.pytorch.serve.grpc.inference"
 METHOD = f"/{PACKAGE}.InferenceAPIsService/Predictions"
@@ -68,8 +67,7 @@ class GrpcPredictions:
         key_file: str | Path | None = None,
         timeout: float = 60.0,
     ) -> None:
-        self._token = token
-        self._key_file = key_file if token is None else None
+        self._token = Token(token, key_file, "inference")
         self._timeout = timeout
         self._channel = grpc.insecure_channel(target)
         self._call = self._channel.unary_unary(
@@ -81,13 +79,13 @@ class GrpcPredictions:
     def predict(
         self, model: str, inputs: bytes | Mapping[str, bytes], version: str | None = None
     ) -> bytes:
-        """Ask for one prediction.
+        """Asks for one prediction.
 
         Args:
             model: The model's name.
             inputs: The request's body, or its parameters by name. ``x-approxifer-accept`` and
                 ``x-approxifer-deadline-ms`` among them are request options, as REST's headers.
-            version: None for the default version.
+            version: A version of it; None for the default one.
 
         Returns:
             The answer's body, as REST would return it.
@@ -98,38 +96,29 @@ class GrpcPredictions:
         """
         named = {"data": inputs} if isinstance(inputs, bytes) else dict(inputs)
         request = _Request(model_name=model, model_version=version or "", input=named)
-        if self._token is None and self._key_file is not None:
-            self._token = read_key(self._key_file, "inference")
         try:
             return self._send(request)
         except grpc.RpcError as error:
-            if self._key_file is None or error.code() != grpc.StatusCode.PERMISSION_DENIED:
+            denied = error.code() == grpc.StatusCode.PERMISSION_DENIED
+            if not (denied and self._token.renew()):
                 raise
-            fresh = read_key(self._key_file, "inference")
-            if fresh == self._token:
-                raise
-            self._token = fresh
         return self._send(request)
 
     def _send(self, request: Any) -> bytes:
-        signed = [("protocol", "gRPC"), ("authorization", f"Bearer {self._token}")]
-        metadata = [] if self._token is None else signed
+        token = self._token.value()
+        signed = [("protocol", "gRPC"), ("authorization", f"Bearer {token}")]
+        metadata = [] if token is None else signed
         reply = self._call(request, timeout=self._timeout, metadata=metadata)
         return bytes(reply.prediction)
 
     def close(self) -> None:
-        """Close the connection."""
+        """Closes the connection."""
         self._channel.close()
 
     def __enter__(self) -> GrpcPredictions:
-        """Return itself."""
+        """Returns itself."""
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Close the connection."""
+    def __exit__(self, *unused: object) -> None:
+        """Closes the connection."""
         self.close()

@@ -1,4 +1,4 @@
-"""Run one TorchServe 0.12.0, with the plugin or without, as a child that we can also end.
+"""Runs one TorchServe 0.12.0, with the plugin or without, as a child that we can also end.
 
 The ``torchserve`` script forgets the JVM it started: stopping the script leaves the server and its
 workers alive, and two servers fight over one pid file. So the JVM is started directly, in a folder
@@ -20,30 +20,13 @@ import tempfile
 import time
 from importlib.resources import files
 from pathlib import Path
-from types import TracebackType
 
 import httpx
 import psutil
 
 from approxifer_torchserve.serving.jar import find_java, model_server_jar, plugin_jar
-from approxifer_torchserve.serving.server.options import (
-    DEFAULT_VMARGS,
-    Ports,
-    ServerOptions,
-    render_config,
-)
+from approxifer_torchserve.serving.server.options import Ports, ServerOptions, render_config
 from approxifer_torchserve.serving.server.tokens import KeyFileError, Kind, read_key
-
-__all__ = [
-    "DEFAULT_VMARGS",
-    "LaunchError",
-    "Ports",
-    "ServerOptions",
-    "TorchServe",
-    "end_workers",
-    "is_worker",
-    "worker_processes",
-]
 
 MAIN_CLASS = "org.pytorch.serve.ModelServer"
 WORKER_SCRIPT = "model_service_worker.py"
@@ -60,12 +43,12 @@ class TorchServe:
 
     Args:
         model_store: Folder of archives; made if missing.
-        options: See `ServerOptions`.
+        options: How the server is set up, see `ServerOptions`; None for its defaults.
         ports: Where to listen; None takes free ports.
         run_dir: Folder for configuration, tokens and logs; None takes a temporary one that goes
             away with the server.
         start_timeout: Seconds until the server must answer.
-        show_console: Let the server's warnings through to our own output.
+        show_console: Whether the server's warnings go to our own output instead of a file.
 
     Example:
         >>> with TorchServe("store", ServerOptions(plugin=False)) as server:  # doctest: +SKIP
@@ -132,7 +115,7 @@ class TorchServe:
         return (self.run_dir or Path()) / "key_file.json"
 
     def token(self, kind: Kind = "management") -> str | None:
-        """Return a token for an API, or None where authorization is off.
+        """Returns a token for an API, or None where authorization is off.
 
         Args:
             kind: "management" or "inference".
@@ -148,11 +131,11 @@ class TorchServe:
             raise LaunchError(str(error)) from error
 
     def alive(self) -> bool:
-        """Tell whether the JVM runs."""
+        """Tells whether the JVM runs."""
         return self._process is not None and self._process.poll() is None
 
     def start(self) -> TorchServe:
-        """Start the JVM and wait until the inference port answers.
+        """Starts the JVM and waits until the inference port answers.
 
         Raises:
             LaunchError: It ended, or did not answer within ``start_timeout`` seconds.
@@ -207,7 +190,7 @@ class TorchServe:
         atexit.register(self.stop)
 
     def command(self) -> list[str]:
-        """Return the JVM's command line."""
+        """Returns the JVM's command line."""
         if self.run_dir is None or self._temp is None:
             raise LaunchError("command() needs the folders that start() makes")
         server_jar = model_server_jar()
@@ -261,7 +244,7 @@ class TorchServe:
         )
 
     def log_tail(self, lines: int = 30) -> str:
-        """Return the last lines of the console and of the workers' log."""
+        """Returns the last lines of the console and of the workers' log."""
         if self.run_dir is None:
             return ""
         parts = []
@@ -273,13 +256,13 @@ class TorchServe:
         return "\n".join(parts)
 
     def wait(self) -> int:
-        """Block until the JVM ends by itself and return its exit code."""
+        """Blocks until the JVM ends by itself and returns its exit code."""
         if self._process is None:
             raise LaunchError("wait() before start()")
         return self._process.wait()
 
     def stop(self, timeout: float = 15.0) -> None:
-        """End the JVM, then whatever workers it left; safe to call twice.
+        """Ends the JVM, then whatever workers it left; safe to call twice.
 
         Args:
             timeout: Seconds that the JVM has to end by itself.
@@ -304,16 +287,11 @@ class TorchServe:
             self.run_dir = None
 
     def __enter__(self) -> TorchServe:
-        """Start the server."""
+        """Starts the server."""
         return self.start()
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Stop the server."""
+    def __exit__(self, *unused: object) -> None:
+        """Stops the server."""
         self.stop()
 
 
@@ -323,7 +301,7 @@ def _short_temp_dir() -> Path:
 
 
 def worker_processes(jvm_pid: int) -> list[psutil.Process]:
-    """Return the TorchServe worker processes below a JVM, recognised by their command line."""
+    """Returns the TorchServe worker processes below a JVM, recognised by their command line."""
     try:
         below = psutil.Process(jvm_pid).children(recursive=True)
     except psutil.Error:
@@ -332,7 +310,7 @@ def worker_processes(jvm_pid: int) -> list[psutil.Process]:
 
 
 def is_worker(process: psutil.Process) -> bool:
-    """Tell whether a process is a TorchServe Python worker (and still the one we looked at)."""
+    """Tells whether a process is a TorchServe Python worker (and still the one we looked at)."""
     try:
         running = process.pid > 1 and process.is_running()
         return running and any(part.endswith(WORKER_SCRIPT) for part in process.cmdline())
@@ -341,7 +319,7 @@ def is_worker(process: psutil.Process) -> bool:
 
 
 def end_workers(workers: list[psutil.Process], grace: float = 3.0) -> None:
-    """Terminate, then kill, the workers that are still there.
+    """Terminates, then kills, the workers that are still there.
 
     Args:
         workers: What `worker_processes` returned before the JVM ended.

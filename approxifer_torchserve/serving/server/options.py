@@ -33,7 +33,7 @@ class Ports:
 
     @classmethod
     def free(cls) -> Ports:
-        """Return ports that nothing listens on now (another process may still be faster)."""
+        """Returns ports that nothing listens on now (another process may still be faster)."""
         with ExitStack() as stack:
             found = []
             for _ in range(5):
@@ -51,20 +51,20 @@ class ServerOptions:
     """What the templates in ``archives/`` leave open.
 
     Attributes:
-        plugin: Load our plugin; False gives plain TorchServe under the same settings.
-        load_models: Archives to load at start: names in the store, "all", or "none".
-        disable_token_authorization: Let any local user call the APIs without a token.
+        plugin: Whether to load our plugin; False gives plain TorchServe under the same settings.
+        load_models: The archives to load at start: names in the store, "all", or "none".
+        disable_token_authorization: Whether any local user may call the APIs without a token.
         token_expiration_min: Minutes until the management and inference keys expire.
-        enable_model_api: Allow registration and removal over the Management API.
+        enable_model_api: Whether the Management API registers and removes models.
         host: Address that every listener binds; loopback unless the network is trusted.
         allowed_urls: Regular expression for archive URLs; names in the store are always allowed.
-        job_queue_size: Jobs waiting per model before TorchServe answers 503.
-        max_request_size: Bytes of the largest request body.
+        job_queue_size: How many jobs wait per model before TorchServe answers 503.
+        max_request_size: The largest request body, in bytes.
         response_timeout: Seconds after which a frozen worker is restarted.
         startup_timeout: Seconds a worker may take to load its model.
-        netty_threads: Threads of the frontend; 0 lets TorchServe choose.
-        metrics_mode: "prometheus", "log" or "legacy".
-        system_metrics: Start a Python process every minute that measures the machine.
+        netty_threads: How many threads the frontend has; 0 lets TorchServe choose.
+        metrics_mode: How metrics are told: "prometheus", "log" or "legacy".
+        system_metrics: Whether a Python process measures the machine every minute.
         threads_per_worker: OMP_NUM_THREADS and its kin for each worker.
         vmargs: Arguments for the JVM, separated by spaces.
         plugins_path: Folder with the plugin's jar; None takes the installed package's.
@@ -92,7 +92,7 @@ class ServerOptions:
 
 
 def render_config(options: ServerOptions, ports: Ports, model_store: Path) -> str:
-    """Fill in the ``config.properties`` template.
+    """Fills in the ``config.properties`` template.
 
     Args:
         options: Everything but ports and folders.

@@ -24,7 +24,7 @@ class KeyFileError(ValueError):
 
 
 def read_key(key_file: str | Path, kind: Kind) -> str:
-    """Read one key of TorchServe's key file.
+    """Reads one key of TorchServe's key file.
 
     Args:
         key_file: ``key_file.json`` of the server's folder.
@@ -40,17 +40,53 @@ def read_key(key_file: str | Path, kind: Kind) -> str:
 
 
 def is_refusal(reply: httpx.Response) -> bool:
-    """Tell whether TorchServe refused the token; it says so with status 400."""
+    """Tells whether TorchServe refused the token; it says so with status 400."""
     return reply.status_code in (400, 401, 403) and REFUSED in reply.text
+
+
+class Token:
+    """A token that is sent with requests, and read anew when the server has refused it.
+
+    Args:
+        given: What the user gave; sent as it is, and the key file is not looked at.
+        key_file: Where the token comes from otherwise; None for servers without authorization.
+        kind: Which of its keys, "management" or "inference".
+    """
+
+    def __init__(self, given: str | None, key_file: str | Path | None, kind: Kind) -> None:
+        self._value = given
+        self._key_file = key_file if given is None else None
+        self._kind = kind
+
+    def value(self) -> str | None:
+        """Returns the token, or None where there is none.
+
+        Raises:
+            KeyFileError: The key file cannot be read.
+        """
+        if self._value is None:
+            self.renew()
+        return self._value
+
+    def renew(self) -> bool:
+        """Reads the key file again; tells whether there is a newer token now.
+
+        Raises:
+            KeyFileError: The key file cannot be read.
+        """
+        before = self._value
+        if self._key_file is not None:
+            self._value = read_key(self._key_file, self._kind)
+        return self._value != before
 
 
 class TokenAuth(httpx.Auth):
     """Sends a token; takes it anew from the key file, once per request, when it was refused.
 
     Args:
-        token: What the user gave; sent as it is, and the key file is not looked at.
-        key_file: Where the token comes from otherwise; None for servers without authorization.
-        kind: "management" or "inference".
+        token: See `Token`.
+        key_file: See `Token`.
+        kind: See `Token`.
 
     Example:
         >>> auth = TokenAuth(key_file="run/key_file.json", kind="inference")
@@ -66,26 +102,19 @@ class TokenAuth(httpx.Auth):
         key_file: str | Path | None = None,
         kind: Kind = "management",
     ) -> None:
-        self.token = token
-        self.key_file = Path(key_file) if token is None and key_file is not None else None
-        self.kind = kind
+        self.token = Token(token, key_file, kind)
 
     def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
-        """Send the request, and a second time if a newer key has been written meanwhile.
+        """Sends the request, and a second time if a newer key has been written meanwhile.
 
         Raises:
             KeyFileError: The key file cannot be read.
         """
-        if self.token is None and self.key_file is not None:
-            self.token = read_key(self.key_file, self.kind)
         reply = yield self._signed(request)
-        if self.key_file is not None and is_refusal(reply):
-            fresh = read_key(self.key_file, self.kind)
-            if fresh != self.token:
-                self.token = fresh
-                yield self._signed(request)
+        if is_refusal(reply) and self.token.renew():
+            yield self._signed(request)
 
     def _signed(self, request: httpx.Request) -> httpx.Request:
-        if self.token:
-            request.headers["Authorization"] = f"Bearer {self.token}"
+        if token := self.token.value():
+            request.headers["Authorization"] = f"Bearer {token}"
         return request

@@ -4,22 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
 
+from approxifer_torchserve.artifacts.locator_file import load_locator, with_locator
 from approxifer_torchserve.codes import Code, LocatingCode
+from approxifer_torchserve.serving.config import ConfigError
+from approxifer_torchserve.serving.plan import Plan
 from approxifer_torchserve.serving.worker import trees, wire
-from approxifer_torchserve.serving.worker.failures import Failure
-from approxifer_torchserve.serving.worker.flow import ApartError, Mates, Request, StagedFlow
-from approxifer_torchserve.serving.worker.locator import archived_code
-from approxifer_torchserve.serving.worker.payloads import Job
-from approxifer_torchserve.serving.worker.screening import (
+from approxifer_torchserve.serving.worker.answers import Failure
+from approxifer_torchserve.serving.worker.checks import (
     ScreenError,
     Verdict,
     screen,
     stack_answers,
 )
+from approxifer_torchserve.serving.worker.flow import ApartError, Mates, Request, StagedFlow
+from approxifer_torchserve.serving.worker.payloads import Job
 
 
 class CodingError(Exception):
@@ -40,14 +43,15 @@ class Coding:
 
     Args:
         plan: The archive's plan.
+        model_dir: The unpacked archive.
         flow: The user's steps.
     """
 
-    def __init__(self, plan: Mapping[str, Any], flow: StagedFlow) -> None:
-        self.code: Code = archived_code(plan)
+    def __init__(self, plan: Plan, model_dir: Path, flow: StagedFlow) -> None:
+        self.code: Code = archived_code(plan, model_dir)
         self.flow = flow
-        self.systematic: list[int | None] = list(plan["systematic"])
-        self.screen_quorum: int | None = plan.get("screen_quorum")
+        self.systematic = plan.systematic
+        self.screen_quorum = plan.screen_quorum
 
     def encode(self, job: Job, members: Sequence[Request]) -> Encoded:
         """Makes the coded queries of a group.
@@ -228,6 +232,35 @@ def _split(value: Any, rows: int) -> list[trees.Tree] | None:
     return [trees.part(value, i, i + 1) for i in range(rows)]
 
 
+def archived_code(plan: Plan, model_dir: Path) -> Code:
+    """Makes the code of a plan, with the archive's locator if it has one.
+
+    Args:
+        plan: The archive's plan.
+        model_dir: The unpacked archive.
+
+    Raises:
+        ConfigError: The locator is missing, broken, or not the one that was archived.
+    """
+    code = plan.code.make()
+    if plan.worker.locator is None:
+        return code
+    path = model_dir / plan.worker.locator
+    try:
+        locator = load_locator(path)
+        located = with_locator(code, locator)
+    except (OSError, TypeError, ValueError) as error:
+        raise ConfigError(
+            f"{path.name} of the archive cannot be used ({error}); archive the model again"
+        ) from error
+    if locator.fingerprint != plan.worker.locator_fingerprint:
+        raise ConfigError(
+            f"{path.name} is not the one that was archived: its numbers differ; archive the "
+            "model again"
+        )
+    return located
+
+
 def coded_query(blob: Any, flow: StagedFlow) -> trees.Tree:
     """Reads a coded query off the wire as a batch of one row, on the handler's device.
 
@@ -242,7 +275,7 @@ def coded_query(blob: Any, flow: StagedFlow) -> trees.Tree:
     return batch if device is None else trees.to_device(batch, device)
 
 
-def reply_of(mates: Mates, place: int) -> trees.Tree:
+def prediction_of(mates: Mates, place: int) -> trees.Tree:
     """Returns a coded query's prediction, without batch dimension.
 
     Raises:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from approxifer_torchserve.serving.worker import trees
-from approxifer_torchserve.serving.worker.failures import Failure, OutputError, describe
+from approxifer_torchserve.serving.worker.answers import Failure, OutputError, describe
 
 logger = logging.getLogger(__name__)
 REFUSER = "preprocess"
@@ -29,7 +29,7 @@ class Request:
         request_id: Its id.
         close: Turns the answers for its rows into one answer, if an envelope was opened.
         view: A context for this request alone, if an envelope keeps state on it.
-        want: Is its prediction wanted beside its answer?
+        want: Whether its prediction is wanted beside its answer.
     """
 
     rows: list[Any]
@@ -91,7 +91,7 @@ class StagedFlow:
     Args:
         handler: The user's handler.
         enter: Called with the requests whose rows the next step gets; sets ``handler.context``.
-        idempotent: May inference run again for a request after a batch mate made it fail?
+        idempotent: Whether inference may run again for a request after a batch mate made it fail.
         lie: What a test makes of the model's output; the output itself otherwise.
     """
 
@@ -285,7 +285,7 @@ class WholeFlow:
     Args:
         entry: The user's ``handle(data, context)``.
         enter: Gives the context for the requests whose rows come next.
-        idempotent: May it run again for a request after a batch mate made it fail?
+        idempotent: Whether it may run again for a request after a batch mate made it fail.
     """
 
     def __init__(

@@ -11,11 +11,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from approxifer_torchserve.serving.worker.reply import JOB_HEADER, sign
+from approxifer_torchserve.serving.worker.payloads import JOB_HEADER, sign
 
 
 @dataclass
-class Reply:
+class Part:
     """One request's part of a worker's response."""
 
     request_id: str
@@ -34,9 +34,9 @@ def request(
     """Makes one request as a worker's socket reader delivers it.
 
     Args:
-        request_id: Its id.
-        parameters: Content type and bytes of each parameter, by name.
-        headers: Request headers.
+        request_id: Its id, as the frontend gives one.
+        parameters: The content type and bytes of each parameter, by name.
+        headers: Its headers.
     """
     read = []
     for name, (content_type, raw) in parameters.items():
@@ -62,20 +62,20 @@ def job_header(key: str, request_id: str, job: Mapping[str, Any]) -> dict[str, s
     return {JOB_HEADER: f"v1 {sign(key, request_id, text)} {text}"}
 
 
-def parse_response(message: bytes | bytearray) -> tuple[int, str, list[Reply]]:
+def parse_response(message: bytes | bytearray) -> tuple[int, str, list[Part]]:
     """Takes a worker's response apart into code, message and the parts of its requests."""
     reader = _Reader(bytes(message))
     code, text = reader.integer(), reader.text()
-    replies: list[Reply] = []
+    parts: list[Part] = []
     while True:
         length = reader.integer()
         if length == -1:
-            return code, text, replies
+            return code, text, parts
         request_id = reader.take(length).decode()
         content_type, status, phrase = reader.text(), reader.integer(), reader.text()
         headers = {reader.text(): reader.text() for _ in range(reader.integer())}
         body = reader.take(reader.integer())
-        replies.append(Reply(request_id, content_type, status, phrase, headers, body))
+        parts.append(Part(request_id, content_type, status, phrase, headers, body))
 
 
 class _Reader:

@@ -20,8 +20,9 @@ import ts
 from ts.metrics.metric_cache_yaml_impl import MetricsCacheYamlImpl
 from ts.model_loader import TsModelLoader
 
+from approxifer_torchserve.serving.plan import Plan
 from approxifer_torchserve.serving.worker import messages, trees, wire
-from approxifer_torchserve.serving.worker import reply as frame
+from approxifer_torchserve.serving.worker.reply import Reply
 
 REPEATS = 3
 
@@ -30,7 +31,7 @@ class SelfTest:
     """One worker's side of the protocol, spoken to as the plugin would."""
 
     def __init__(self, model_dir: Path, body: bytes, content_type: str) -> None:
-        self.plan = json.loads((model_dir / "plan.json").read_text(encoding="utf-8"))
+        self.plan = Plan.read(model_dir)
         manifest = json.loads((model_dir / "MAR-INF" / "MANIFEST.json").read_text("utf-8"))
         self.key = secrets.token_hex(32)
         # The worker looks for the key of its parent process, the frontend.
@@ -60,20 +61,20 @@ class SelfTest:
             response = self.service.predict([request])
             times.append((time.perf_counter() - start) * 1000)
         self.milliseconds[job["kind"]] = round(statistics.median(times), 3)
-        code, text, replies = messages.parse_response(response)
+        code, text, parts = messages.parse_response(response)
         if code != 200:
             raise SystemExit(f"{job['kind']}: {code} {text}")
-        header, sections = frame.parse(replies[0].body)
+        header, sections = Reply.parse(parts[0].body)
         if "erasure" in header and job["kind"] != "raw":
             raise SystemExit(f"{job['kind']}: {header['erasure']}")
         if "error" in header:
             error = header["error"]
             raise SystemExit(f"{job['kind']}: {error['status']} {error['message']}")
-        return header, sections, replies[0]
+        return header, sections, parts[0]
 
     def group(self) -> tuple[list[dict[str, Any]], dict[str, tuple[str, bytes]]]:
         """Returns a group's members and parameters in which every query is the sample."""
-        count = self.plan["queries"]
+        count = self.plan.queries
         members = [{"index": i, "headers": {}, "parameters": ["body"]} for i in range(count)]
         return members, {f"m{i}/body": (self.content_type, self.body) for i in range(count)}
 
@@ -105,8 +106,8 @@ class SelfTest:
             return f"{header['erasure']} for the sample"
         if "prediction" in sections:
             found["known_prediction"] = sections["prediction"].hex()
-        if self.plan["mode"] not in ("systematic", "coded"):
-            return f"mode is {self.plan['mode']}"
+        if not self.plan.grouped:
+            return f"mode is {self.plan.mode}"
         if "prediction" not in sections:
             return "inference does not return floating tensors with one row per query"
         found["prediction"] = _describe(sections["prediction"])
@@ -117,24 +118,24 @@ class SelfTest:
             return f"preprocess gives {self._query()}, which cannot be interpolated"
         found["query"] = _describe(sections["coded0"])
         answers = {}
-        for i in range(self.plan["num_workers"]):
+        for i in range(self.plan.num_workers):
             coded = {"coded": ("application/octet-stream", sections[f"coded{i}"])}
             _, reply, _ = self.send({"kind": "coded", "coded": i}, coded)
             answers[f"p{i}"] = ("application/octet-stream", reply["prediction"])
             given = _describe(reply["prediction"])
             if given != found["prediction"]:
-                role = self.plan["models"][i]
+                role = self.plan.models[i]
                 raise SystemExit(f"weights of {role} give {given}, not {found['prediction']}")
-        last = self.plan["num_workers"] - 1
-        if self.plan["mode"] == "systematic" and self.plan["systematic"][last] is None:
+        last = self.plan.num_workers - 1
+        if self.plan.mode == "systematic" and self.plan.systematic[last] is None:
             self.send({"kind": "parity", "coded": last, **job}, parameters)
-        if self.plan.get("check") == "screen":
+        if self.plan.check == "screen":
             screen = {"kind": "screen", "size": len(members), "available": list(range(last + 1))}
             self.send(screen, answers)
         lost = {"kind": "decode", "size": len(members), "members": members[:1]}
         lost["available"] = sorted(int(name[1:]) for name in answers if name != "p0")
-        if not self.plan["code"].get("stragglers"):
-            lost["available"] = list(range(self.plan["num_workers"]))
+        if not self.plan.code.stragglers:
+            lost["available"] = list(range(self.plan.num_workers))
         self.send(lost, {**answers, "m0/body": parameters["m0/body"]})
         return None
 

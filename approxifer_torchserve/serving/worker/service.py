@@ -20,33 +20,46 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, Protocol
 
 from approxifer_torchserve.faults import WorkerFaults
-from approxifer_torchserve.serving.worker import reply as frame
+from approxifer_torchserve.serving.plan import BASE, Plan
 from approxifer_torchserve.serving.worker import request_ids, trees, wire
-from approxifer_torchserve.serving.worker.answers import UNSUPPORTED, UnsupportedError, serialise
-from approxifer_torchserve.serving.worker.coding import Coding, CodingError, coded_query, reply_of
-from approxifer_torchserve.serving.worker.comparison import agree
-from approxifer_torchserve.serving.worker.failures import Failure
+from approxifer_torchserve.serving.worker.answers import (
+    UNSUPPORTED,
+    Failure,
+    UnsupportedError,
+    serialise,
+)
+from approxifer_torchserve.serving.worker.checks import compare
+from approxifer_torchserve.serving.worker.coding import (
+    Coding,
+    CodingError,
+    coded_query,
+    prediction_of,
+)
 from approxifer_torchserve.serving.worker.flow import Mates, Request, StagedFlow, WholeFlow
 from approxifer_torchserve.serving.worker.payloads import (
+    JOB_HEADER,
     PREFIX,
     Job,
     JobError,
+    JobKey,
     Member,
     member_request,
     parse_job,
 )
-from approxifer_torchserve.serving.worker.weights import BASE, OwnWeights, WeightsError
+from approxifer_torchserve.serving.worker.reply import Reply, build_answer
+from approxifer_torchserve.serving.worker.weights import OwnWeights, WeightsError
 
 logger = logging.getLogger(__name__)
 NOT_FINITE = "prediction holds NaN or Inf"
 
 
 class Host(Protocol):
-    """What the service needs of TorchServe; implemented in ``worker``."""
+    """What the service needs of TorchServe; implemented in ``worker.torchserve``."""
 
     def enter(self, requests: Sequence[Request]) -> Any:
         """Makes and sets the user handler's context for these requests' rows; returns it."""
@@ -63,8 +76,9 @@ class CodedService:
 
     Args:
         plan: The archive's plan.
-        key: Verifies job headers.
-        host: TorchServe.
+        model_dir: The unpacked archive.
+        key: What the plugin signs job headers with.
+        host: The TorchServe that calls.
         entry: The user's ``handle(data, context)``.
         plain: The same within the server's envelope, as plain TorchServe would call it.
         handler: The user's handler object if its steps can be called one by one, else None.
@@ -73,8 +87,9 @@ class CodedService:
 
     def __init__(
         self,
-        plan: Mapping[str, Any],
-        key: frame.JobKey,
+        plan: Plan,
+        model_dir: Path,
+        key: JobKey,
         host: Host,
         entry: Callable[[list[Any], Any], Any],
         plain: Callable[[list[Any], Any], Any],
@@ -86,16 +101,16 @@ class CodedService:
         self.host = host
         self.plain = plain
         self.faults = faults
-        idempotent = bool(plan["policy"]["idempotent"])
+        idempotent = plan.policy.idempotent
         self.whole = WholeFlow(entry, host.enter, idempotent)
         self.staged = None
         if handler is not None:
             self.staged = StagedFlow(handler, host.enter, idempotent, faults.lie)
         self.coding: Coding | None = None
-        if self.staged is not None and plan["mode"] in ("systematic", "coded"):
-            self.coding = Coding(plan, self.staged)
-        files = plan["worker"].get("weights", {})
-        self.weights = OwnWeights(plan.get("models", []), files, handler)
+        if self.staged is not None and plan.grouped:
+            self.coding = Coding(plan, model_dir, self.staged)
+        files = {role: model_dir / name for role, name in plan.worker.weights.items()}
+        self.weights = OwnWeights(plan.models, files, handler)
 
     def handle(self, data: list[Any], context: Any) -> Any:
         """Serves one batch as TorchServe delivers it; returns one body per request."""
@@ -110,15 +125,15 @@ class CodedService:
         found: list[Job | JobError | None] = []
         for index, processor in enumerate(context.request_processor):
             headers = processor.get_request_properties()
-            value = headers.pop(frame.JOB_HEADER, None)
+            value = headers.pop(JOB_HEADER, None)
             job = None if value is None else self.key.open(context.request_ids[index], str(value))
             if PREFIX in "\n".join(headers).lower():
-                _drop(headers, frame.JOB_HEADER if job is None else PREFIX)
+                _drop(headers, JOB_HEADER if job is None else PREFIX)
             if job is None:
                 found.append(None)
                 continue
             try:
-                found.append(parse_job(job, len(self.plan["systematic"]), self.plan["queries"]))
+                found.append(parse_job(job, self.plan.num_workers, self.plan.queries))
             except JobError as error:
                 found.append(error)
         return found
@@ -139,44 +154,36 @@ class _Batch:
         self.data = data
         self.context = context
         self.jobs = jobs
+        self.kinds: dict[str, list[tuple[int, Job]]] = {}
         self.replies: dict[int, Any] = {}
         self.mates: dict[str, Mates] = {BASE: Mates()}
         self.places: dict[int, tuple[Mates, int]] = {}
 
     def serve(self) -> list[Any]:
-        kinds: dict[str, list[tuple[int, Job]]] = {}
         outsiders = []
         for index, job in enumerate(self.jobs):
             if isinstance(job, Job):
-                kinds.setdefault(job.kind, []).append((index, job))
+                self.kinds.setdefault(job.kind, []).append((index, job))
             elif job is None:
                 outsiders.append(index)
             else:
                 self._error(index, "unknown", str(job))
         self._serve_outsiders(outsiders)
-        for kind, step in (
-            ("encode", self._encode),
-            ("parity", self._parity),
-            ("coded", self._coded),
-        ):
-            for index, job in kinds.get(kind, []):
-                self._guarded(index, job, step)
-        self._serve_raw(kinds.get("raw", []))
+        self._each(encode=self._encode, parity=self._parity, coded=self._coded)
+        self._serve_raw(self.kinds.get("raw", []))
         for role, mates in self.mates.items():
             if role != BASE and self.service.staged is not None:
                 self.service.weights.infer(role, mates, self.service.staged)
-        for kind in ("parity", "coded"):
-            for index, job in kinds.get(kind, []):
-                if index in self.places:
-                    self._guarded(index, job, self._prediction)
-        for kind, step in (
-            ("screen", self._screen),
-            ("decode", self._decode),
-            ("compare", self._compare),
-        ):
-            for index, job in kinds.get(kind, []):
-                self._guarded(index, job, step)
+        self._each(parity=self._prediction, coded=self._prediction)
+        self._each(screen=self._screen, decode=self._decode, compare=self._compare)
         return [self.replies[index] for index in range(len(self.jobs))]
+
+    def _each(self, **steps: Callable[[int, Job], None]) -> None:
+        """Runs a step on each job of its kind that has no reply yet."""
+        for kind, step in steps.items():
+            for index, job in self.kinds.get(kind, []):
+                if index not in self.replies:
+                    self._guarded(index, job, step)
 
     def _guarded(self, index: int, job: Job, step: Callable[[int, Job], None]) -> None:
         request_ids.working_on(job.requests or [self.context.request_ids[index]])
@@ -190,8 +197,12 @@ class _Batch:
             self._error(index, job.kind, f"{job.kind} failed: {type(error).__name__}")
 
     def _error(self, index: int, kind: str, message: str) -> None:
-        failure = Failure(500, message).json()
-        self.replies[index] = frame.build({"kind": kind, "error": failure}, {})
+        self._reply(index, {"kind": kind, "error": Failure(500, message).json()})
+
+    def _reply(
+        self, index: int, header: dict[str, Any], sections: dict[str, bytes] | None = None
+    ) -> None:
+        self.replies[index] = Reply(header, sections or {}).build()
 
     # ---- clients' requests
 
@@ -208,15 +219,12 @@ class _Batch:
             self.host.open(request, server_only=True)
         self.service.whole.run([r for r in requests if r.failure is None])
         for index, request in zip(indices, requests, strict=True):
-            failure = request.failure
-            if failure is None:
-                try:
-                    self.replies[index] = serialise(request.answer)
-                except UnsupportedError:
-                    failure = Failure(503, UNSUPPORTED)
-            if failure is not None:
-                request.processor.report_status(failure.status, failure.message)
-                self.replies[index] = {"code": failure.status, "message": failure.message}
+            answer = _answer(request)
+            if isinstance(answer, Failure):
+                request.processor.report_status(answer.status, answer.message)
+                self.replies[index] = {"code": answer.status, "message": answer.message}
+            else:
+                self.replies[index] = answer
 
     def _serve_raw(self, jobs: list[tuple[int, Job]]) -> None:
         staged = self.service.staged
@@ -247,19 +255,14 @@ class _Batch:
 
     def _raw_reply(self, request: Request) -> bytes:
         header: dict[str, Any] = {"kind": "raw"}
-        sections: dict[str, bytes] = {}
-        failure = request.failure
-        if failure is None:
-            try:
-                sections["answer"] = serialise(request.answer)
-            except UnsupportedError:
-                failure = Failure(503, UNSUPPORTED)
-        if failure is not None:
+        answer = _answer(request)
+        if isinstance(answer, Failure):
             # A status that the handler set before it failed is not the answer's.
             request.processor.report_status(200, None)
-            return frame.build({**header, "error": failure.json()}, {})
+            return Reply({**header, "error": answer.json()}, {}).build()
         if request.queries == 1 and request.finite and request.prediction is None:
-            return frame.build_answer(sections["answer"])
+            return build_answer(answer)
+        sections = {"answer": answer}
         if request.queries != 1:
             header["queries"] = request.queries
         if not request.finite:
@@ -269,7 +272,7 @@ class _Batch:
                 sections["prediction"] = wire.encode(request.prediction)
             except wire.WireError as error:
                 logger.warning("prediction is not sent: %s", error)
-        return frame.build(header, sections)
+        return Reply(header, sections).build()
 
     # ---- jobs of groups
 
@@ -286,7 +289,7 @@ class _Batch:
 
     def _coder(self) -> Coding:
         if self.service.coding is None:
-            mode = self.service.plan["mode"]
+            mode = self.service.plan.mode
             raise CodingError(f"this handler cannot be coded (mode {mode})")
         return self.service.coding
 
@@ -299,7 +302,7 @@ class _Batch:
         if result.alone:
             header["alone"] = sorted(result.alone)
         sections = {f"coded{i}": wire.encode(query) for i, query in enumerate(result.coded)}
-        self.replies[index] = frame.build(header, sections)
+        self._reply(index, header, sections)
 
     def _parity(self, index: int, job: Job) -> None:
         coder = self._coder()
@@ -316,23 +319,21 @@ class _Batch:
     def _prediction(self, index: int, job: Job) -> None:
         mates, place = self.places[index]
         if isinstance(error := mates.outputs[place], WeightsError):
-            header = {"kind": job.kind, "erasure": str(error), "unloaded": True}
-            self.replies[index] = frame.build(header, {})
+            self._reply(index, {"kind": job.kind, "erasure": str(error), "unloaded": True})
             return
-        prediction = reply_of(mates, place)
-        if not trees.finite(prediction):
-            self.replies[index] = frame.build({"kind": job.kind, "erasure": NOT_FINITE}, {})
-            return
-        sections = {"prediction": wire.encode(prediction)}
-        self.replies[index] = frame.build({"kind": job.kind}, sections)
+        prediction = prediction_of(mates, place)
+        if trees.finite(prediction):
+            self._reply(index, {"kind": job.kind}, {"prediction": wire.encode(prediction)})
+        else:
+            self._reply(index, {"kind": job.kind, "erasure": NOT_FINITE})
 
     def _compare(self, index: int, job: Job) -> None:
         data = self.data[index]
         if "first" not in data or "second" not in data:
             raise JobError("compare: expected the parameters first and second")
-        tolerance = self.service.plan["worker"]["tolerance"]
-        verdict = agree(bytes(data["first"]), bytes(data["second"]), **tolerance)
-        self.replies[index] = frame.build({"kind": job.kind, "agree": verdict}, {})
+        within = self.service.plan.worker.tolerance
+        agree = compare(bytes(data["first"]), bytes(data["second"]), within)
+        self._reply(index, {"kind": job.kind, "agree": agree})
 
     def _predictions(self, index: int, job: Job) -> dict[int, Any]:
         blobs = {}
@@ -344,8 +345,8 @@ class _Batch:
 
     def _screen(self, index: int, job: Job) -> None:
         verdict = self._coder().screen(job, self._predictions(index, job))
-        header = {"kind": "screen", "wrong": verdict.wrong, "doubtful": verdict.doubtful}
-        self.replies[index] = frame.build(header, {})
+        found = {"wrong": verdict.wrong, "doubtful": verdict.doubtful}
+        self._reply(index, {"kind": "screen", **found})
 
     def _decode(self, index: int, job: Job) -> None:
         coder = self._coder()
@@ -356,16 +357,23 @@ class _Batch:
             header["wrong"] = wrong
         sections: dict[str, bytes] = {}
         for member, request in zip(job.members, members, strict=True):
-            failure = request.failure
-            if failure is None:
-                try:
-                    sections[f"answer{member.index}"] = serialise(request.answer)
-                    header["answers"][str(member.index)] = _outside(member, request)
-                except UnsupportedError:
-                    failure = Failure(503, UNSUPPORTED)
-            if failure is not None:
-                header["answers"][str(member.index)] = {"error": failure.json()}
-        self.replies[index] = frame.build(header, sections)
+            answer = _answer(request)
+            if isinstance(answer, Failure):
+                header["answers"][str(member.index)] = {"error": answer.json()}
+            else:
+                header["answers"][str(member.index)] = _outside(member, request)
+                sections[f"answer{member.index}"] = answer
+        self._reply(index, header, sections)
+
+
+def _answer(request: Request) -> bytes | Failure:
+    """Returns the bytes of a request's answer, or what is told instead."""
+    if request.failure is not None:
+        return request.failure
+    try:
+        return serialise(request.answer)
+    except UnsupportedError:
+        return Failure(503, UNSUPPORTED)
 
 
 def _drop(headers: dict[str, Any], prefix: str) -> None:

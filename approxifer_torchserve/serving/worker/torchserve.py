@@ -23,12 +23,12 @@ from ts.torch_handler.request_envelope.kserve import KServeEnvelope
 from ts.torch_handler.request_envelope.kservev2 import KServev2Envelope
 
 from approxifer_torchserve.faults import WorkerFaults
-from approxifer_torchserve.serving.plan import read_plan
+from approxifer_torchserve.serving.plan import Plan
 from approxifer_torchserve.serving.worker import reader, request_ids
-from approxifer_torchserve.serving.worker.failures import Failure, refusal
+from approxifer_torchserve.serving.worker.answers import Failure, refusal
 from approxifer_torchserve.serving.worker.flow import Request
+from approxifer_torchserve.serving.worker.payloads import JobKey
 from approxifer_torchserve.serving.worker.placement import placed_gpu, worker_id
-from approxifer_torchserve.serving.worker.reply import JobKey
 from approxifer_torchserve.serving.worker.service import CodedService
 
 logger = logging.getLogger(__name__)
@@ -78,70 +78,65 @@ class ApproxiferService:
 
     Attributes:
         handler: The user's handler object; None before ``initialize``, or if it is a function.
-        staged: Are its steps called one by one?
+        staged: Whether its steps are called one by one.
+        coded: What serves batches; None before ``initialize``, or with ``enabled: false``.
     """
 
     def __init__(self) -> None:
         self.handler: Any | None = None
         self.staged = False
-        self._handle: Callable[[list[Any], Any], Any] | None = None
+        self.coded: CodedService | None = None
+        self._faults = WorkerFaults()
+        self._host: TorchServeHost | None = None
+        self._plain: Callable[[list[Any], Any], Any] | None = None
 
     def initialize(self, context: Any) -> None:
         """Loads the user's handler; called once by TorchServe.
 
         Raises:
-            ConfigError: The archive's plan is missing or of another version.
+            ConfigError: The archive's plan is missing or of another format.
         """
         model_dir = Path(context.system_properties["model_dir"])
-        plan = read_plan(model_dir)
+        plan = Plan.read(model_dir)
         envelope = _recorded_envelope.pop() if _recorded_envelope else None
-        faults = WorkerFaults()
-        if plan["enabled"]:
-            share_threads(plan["worker"].get("workers") or plan["num_workers"])
+        if plan.enabled:
+            share_threads(plan.worker.workers)
             quieten()
             request_ids.install()
             reader.install(otf_message_handler)
             gpu = placed_gpu(model_dir, os.getppid(), worker_id(sys.argv))
             if gpu is not None:
                 context.system_properties["gpu_id"] = gpu
-        entry, handler = load_handler(plan["worker"]["handler"], context)
+        entry, handler = load_handler(plan.worker.handler, context)
         self.handler, self.staged = handler, is_staged(handler)
-        plain = entry if envelope is None else envelope(entry).handle
-        if not plan["enabled"]:
-
-            def handle(data: list[Any], batch_context: Any) -> Any:
-                faults.apply()
-                return plain(data, batch_context)
-
-            self._handle = handle
-            return
-        host = TorchServeHost(handler, envelope, plan["worker"].get("envelope", "auto"))
-        service = CodedService(
-            plan,
-            JobKey(model_dir, os.getppid()),
-            host,
-            entry,
-            plain,
-            handler if self.staged else None,
-            faults,
-        )
-
-        def serve(data: list[Any], batch_context: Any) -> Any:
-            host.base = batch_context
-            request_ids.working_on(batch_context.request_ids.values())
-            try:
-                return service.handle(data, batch_context)
-            finally:
-                request_ids.working_on(())
-                _metrics_of(batch_context, batch_context.request_ids)
-
-        self._handle = serve
+        self._plain = entry if envelope is None else envelope(entry).handle
+        if plan.enabled:
+            self._host = TorchServeHost(handler, envelope, plan.worker.envelope)
+            self.coded = CodedService(
+                plan,
+                model_dir,
+                JobKey(model_dir, os.getppid()),
+                self._host,
+                entry,
+                self._plain,
+                handler if self.staged else None,
+                self._faults,
+            )
 
     def handle(self, data: list[Any], context: Any) -> Any:
         """Answers one batch; called by TorchServe."""
-        if self._handle is None:
+        if self._plain is None:
             raise RuntimeError("handle was called before initialize")
-        return self._handle(data, context)
+        if self.coded is None or self._host is None:
+            self._faults.apply()
+            return self._plain(data, context)
+        self._host.base = context
+        request_ids.working_on(context.request_ids.values())
+        try:
+            return self.coded.handle(data, context)
+        finally:
+            request_ids.working_on(())
+            _metrics_of(context, context.request_ids)
 
 
 class TorchServeHost:

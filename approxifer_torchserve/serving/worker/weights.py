@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +22,6 @@ from torch.nn.modules.module import register_module_forward_hook
 from approxifer_torchserve.artifacts.weights import load
 from approxifer_torchserve.serving.worker.flow import Mates, StagedFlow
 
-BASE = "base"
 RETRY_S = 30.0
 # Where the plugin no longer asks this worker, the memory is given back.
 KEEP_S = 600.0
@@ -47,13 +46,13 @@ class OwnWeights:
         models: The role of each coded query, ``base`` for the handler's own.
         files: Their files, by role.
         handler: The user's handler, whose ``model`` is swapped while a role's module computes.
-        clock: Monotonic seconds.
+        clock: Returns monotonic seconds.
     """
 
     def __init__(
         self,
-        models: list[str],
-        files: Mapping[str, str],
+        models: Sequence[str],
+        files: Mapping[str, Path],
         handler: Any,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -66,7 +65,7 @@ class OwnWeights:
 
     def role(self, coded: int) -> str:
         """Returns whose weights serve a coded query."""
-        return self.models[coded] if coded < len(self.models) else BASE
+        return self.models[coded]
 
     def infer(self, role: str, mates: Mates, flow: StagedFlow) -> None:
         """Runs the user's inference on coded queries with a role's module.
@@ -135,7 +134,7 @@ class OwnWeights:
             )
         if role not in self.files:
             raise self._refused(role, "the archive holds none; archive the model again")
-        path = Path(self.files[role])
+        path = self.files[role]
         start = time.monotonic()
         try:
             # What torch.compile wraps; its own names have a prefix.

@@ -7,7 +7,8 @@ The fixture starts it at the first test that asks. Tests that need a server of t
 import pytest
 from live_server import Live, Load
 
-from approxifer_torchserve.serving.server.launcher import ServerOptions, TorchServe
+from approxifer_torchserve.serving.server.launcher import TorchServe
+from approxifer_torchserve.serving.server.options import ServerOptions
 
 
 @pytest.fixture(scope="session")

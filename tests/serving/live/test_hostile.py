@@ -21,7 +21,7 @@ from live_server import OWN, expected, png
 from safetensors.torch import save
 
 from approxifer_torchserve.serving.server.launcher import worker_processes
-from approxifer_torchserve.serving.worker import reply as frame
+from approxifer_torchserve.serving.worker.reply import Reply
 
 # ------------------------------------------------------------------ forged headers and frames
 
@@ -88,7 +88,7 @@ def test_forged_jobs_are_inert(live, model, job):
 
 def test_a_frame_as_a_body_is_a_body(live):
     query = save({"0": torch.zeros(1, 8, 8)})
-    body = frame.build({"kind": "raw"}, {"answer": b"all is mine", "prediction": query})
+    body = Reply({"kind": "raw"}, {"answer": b"all is mine", "prediction": query}).build()
     for model in MODELS:
         assert "cannot identify image" in refused(live.post(model, body), 400)
 

@@ -17,8 +17,8 @@ from live_server import png, v1, v2
 from PIL import Image
 from safetensors.torch import save
 
-from approxifer_torchserve.serving.archive.wrap import wrap_archive
-from approxifer_torchserve.serving.worker import reply as frame
+from approxifer_torchserve.serving.archive.wrap import Options, Parts, wrap_archive
+from approxifer_torchserve.serving.worker.reply import Reply
 
 # ------------------------------------------------------------------------------- broken bodies
 
@@ -48,7 +48,7 @@ def cut(body):
     return st.integers(0, len(body) - 1).map(lambda n: body[:n])
 
 
-FRAME = frame.build({"kind": "raw"}, {"answer": b"x" * 40, "prediction": blob("float32", (10,))})
+FRAME = Reply({"kind": "raw"}, {"answer": b"x" * 40, "prediction": blob("float32", (10,))}).build()
 BROKEN = st.one_of(
     st.binary(max_size=600),
     st.binary(max_size=200).map(lambda tail: b"AXF1" + tail),
@@ -86,11 +86,7 @@ def vectors(live, store):
     code = {"name": "approxifer", "queries": 2, "stragglers": 1}
     names = {"vectors": True, "coded-vectors": False}
     for name, systematic in names.items():
-        wrap_archive(
-            None,
-            export_path=store,
-            model_name=name,
-            handler=str(VECTORS),
+        options = Options(
             settings={"minWorkers": 2, "maxWorkers": 2, "batchSize": 4},
             approxifer={
                 "code": {**code, "systematic": systematic},
@@ -103,6 +99,7 @@ def vectors(live, store):
                 },
             },
         )
+        wrap_archive(Parts(model_name=name, handler=str(VECTORS)), options, export_path=store)
         live.cluster.register(f"{name}.mar")
     yield tuple(names)
     for name in names:

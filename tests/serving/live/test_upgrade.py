@@ -13,7 +13,7 @@ from live_server import OWN, Load, png, until
 from typer.testing import CliRunner
 
 from approxifer_torchserve.cli.main import app
-from approxifer_torchserve.serving.archive.wrap import wrap_archive
+from approxifer_torchserve.serving.archive.wrap import Existing, Options, wrap_archive
 
 PAGE = Path(__file__).parents[3] / "docs" / "operations.md"
 
@@ -30,22 +30,13 @@ def documented():
 @pytest.fixture
 def resnet(live, store, tmp_path, monkeypatch):
     """Version 1.0 of "resnet", and what the documented commands call resnet-new.mar."""
-    wrap_archive(
-        store / "plain.mar",
-        export_path=store,
-        model_name="resnet",
-        settings={"minWorkers": 2, "maxWorkers": 2},
-        approxifer={"code": {"queries": 1, "stragglers": 1}},
-        force=True,
-    )
+    source = Existing(path=store / "plain.mar", model_name="resnet")
+    code = {"code": {"queries": 1, "stragglers": 1}}
+    two = Options(settings={"minWorkers": 2, "maxWorkers": 2}, approxifer=code)
+    wrap_archive(source, two, export_path=store, force=True)
     # The name of a model is its archive's own.
     (tmp_path / "made").mkdir()
-    wrap_archive(
-        store / "plain.mar",
-        export_path=tmp_path / "made",
-        model_name="resnet",
-        approxifer={"code": {"queries": 1, "stragglers": 1}},
-    )
+    wrap_archive(source, Options(approxifer=code), export_path=tmp_path / "made")
     shutil.move(tmp_path / "made" / "resnet.mar", tmp_path / "resnet-new.mar")
     (tmp_path / "store").symlink_to(store)
     monkeypatch.chdir(tmp_path)

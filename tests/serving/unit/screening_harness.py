@@ -72,9 +72,9 @@ class Screened:
 
     def __init__(self, worker, plan, size=None, start=0):
         self.worker, self.plan = worker, plan
-        self.size = size or plan["queries"]
+        self.size = size or plan.queries
         self.members = {i: png(start + i) for i in range(self.size)}
-        self.parities = [i for i, q in enumerate(plan["systematic"]) if q is None]
+        self.parities = [i for i, q in enumerate(plan.systematic) if q is None]
         jobs = [worker.raw(f"m{i}", body) for i, body in self.members.items()]
         jobs += [worker.job(f"p{i}", "parity", self.members, coded=i) for i in self.parities]
         indices = [*self.members, *self.parities]

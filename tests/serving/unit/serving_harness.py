@@ -14,9 +14,9 @@ from PIL import Image
 from ts.metrics.metric_cache_yaml_impl import MetricsCacheYamlImpl
 from ts.model_loader import TsModelLoader
 
-from approxifer_torchserve.serving.archive.wrap import wrap_archive
+from approxifer_torchserve.serving.archive.wrap import Existing, Options, Parts, wrap_archive
 from approxifer_torchserve.serving.worker import messages
-from approxifer_torchserve.serving.worker import reply as frame
+from approxifer_torchserve.serving.worker.reply import Reply
 
 MODELS = Path(__file__).parent / "models"
 UNWRAPPED = TsModelLoader._load_default_envelope
@@ -90,15 +90,31 @@ class Worker:
     def reply(self, *requests):
         code, text, replies = self.send(*requests)
         assert (code, text) == (200, "Prediction success")
-        return [frame.parse(reply.body) for reply in replies]
+        return [Reply.parse(reply.body) for reply in replies]
+
+
+def archived(export_path, source=None, *, archive_format="default", force=False, **given):
+    """Wraps an archive, or the parts among the arguments, with the options among them."""
+    kind = Parts if source is None else Existing
+    own = {name: given.pop(name) for name in kind.model_fields if name in given}
+    if source is not None:
+        own["path"] = source
+    given = {name: value for name, value in given.items() if value is not None}
+    return wrap_archive(
+        kind(**own),
+        Options(**given),
+        export_path=export_path,
+        archive_format=archive_format,
+        force=force,
+    )
 
 
 def wrapped(tmp_path, handler="png_handler.py", envelope=None, extra=(), **options):
     """Archives a handler of ``models`` and loads the archive's entry."""
-    report = wrap_archive(
+    report = archived(
+        tmp_path,
         handler=str(MODELS / handler) if ".py" in handler else handler,
         model_name="model",
-        export_path=tmp_path,
         archive_format="no-archive",
         extra_files=extra,
         **options,

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 import yaml
-from serving_harness import MODELS, Worker, png, wrapped
+from serving_harness import MODELS, Worker, archived, png, wrapped
 
-from approxifer_torchserve.serving.archive.staging import ArchiveError
-from approxifer_torchserve.serving.archive.wrap import wrap_archive
+from approxifer_torchserve.serving.archive.packing import ArchiveError
 from approxifer_torchserve.serving.config import ConfigError
+from approxifer_torchserve.serving.plan import Plan
 
 CLASSIC = {"code": {"queries": 4, "stragglers": 1, "systematic": False}}
 
@@ -71,8 +71,8 @@ def check(path, handler="png_handler.py"):
         "requirements.txt",
     )
     assert manifest["runtime"] == "python"
-    plan = json.loads(files["plan.json"])
-    assert plan["worker"]["handler"] == handler
+    plan = Plan.parse(files["plan.json"])
+    assert plan.worker.handler == handler
     assert files[handler] == (MODELS / handler).read_bytes()
     assert {"approxifer_handler.py", "labels.json", "weights.pt"} <= set(files)
     return files, plan, yaml.safe_load(files[model["configFile"]])
@@ -80,10 +80,10 @@ def check(path, handler="png_handler.py"):
 
 def test_parts(tmp_path, parts):
     out = tmp_path / "out"
-    report = wrap_archive(export_path=out, approxifer=CLASSIC, **parts)
+    report = archived(out, approxifer=CLASSIC, **parts)
     assert report.path == out / "pngs.mar"
     _, plan, config = check(report.path)
-    assert (plan["mode"], plan["num_workers"]) == ("coded", 5)
+    assert (plan.mode, plan.num_workers) == ("coded", 5)
     assert config == {
         "batchSize": 3,
         "handler": {"mine": 1, "approxifer": CLASSIC},
@@ -98,34 +98,30 @@ def test_parts(tmp_path, parts):
 @pytest.mark.parametrize("form", ["default", "tgz", "no-archive"])
 def test_an_existing_archive_of_any_form(tmp_path, mar, form):
     source = mar(form)
-    report = wrap_archive(
-        source, export_path=tmp_path / "out", approxifer=CLASSIC, settings={"batchSize": 5}
-    )
+    report = archived(tmp_path / "out", source, approxifer=CLASSIC, settings={"batchSize": 5})
     _, _, config = check(report.path)
     assert (config["batchSize"], config["foo"]) == (5, "bar")
     assert source.exists()
 
 
 def test_wrapping_twice_needs_rewrap_and_leaves_no_trace_of_the_first(tmp_path, mar):
-    first = wrap_archive(
-        mar(), export_path=tmp_path / "1", approxifer=CLASSIC, settings={"jobQueueSize": 7}
-    )
+    first = archived(tmp_path / "1", mar(), approxifer=CLASSIC, settings={"jobQueueSize": 7})
     with pytest.raises(ArchiveError, match="set rewrap"):
-        wrap_archive(first.path, export_path=tmp_path / "2")
-    second = wrap_archive(first.path, export_path=tmp_path / "2", rewrap=True)
-    direct = wrap_archive(tmp_path / "pngs.mar", export_path=tmp_path / "3")
+        archived(tmp_path / "2", first.path)
+    second = archived(tmp_path / "2", first.path, rewrap=True)
+    direct = archived(tmp_path / "3", tmp_path / "pngs.mar")
     assert contents(second.path) == contents(direct.path)
-    assert second.plan["num_workers"] == 9
+    assert second.plan.num_workers == 9
     _, plan, config = check(second.path)
-    assert plan["worker"]["handler"] == "png_handler.py"
+    assert plan.worker.handler == "png_handler.py"
     assert "jobQueueSize" not in config
 
 
 def test_it_refuses_to_overwrite_unless_forced(tmp_path, parts):
-    wrap_archive(export_path=tmp_path, **parts)
+    archived(tmp_path, **parts)
     with pytest.raises(ArchiveError, match="set force"):
-        wrap_archive(export_path=tmp_path, **parts)
-    wrap_archive(export_path=tmp_path, force=True, **parts)
+        archived(tmp_path, **parts)
+    archived(tmp_path, force=True, **parts)
 
 
 def test_a_folder_named_like_the_model_in_the_temporary_directory_survives(tmp_path, parts):
@@ -133,13 +129,13 @@ def test_a_folder_named_like_the_model_in_the_temporary_directory_survives(tmp_p
     with tempfile.TemporaryDirectory(prefix="approxifer-precious-") as precious:
         (Path(precious) / "file").write_text("x")
         name = Path(precious).name
-        wrap_archive(export_path=tmp_path, **{**parts, "model_name": name})
+        archived(tmp_path, **{**parts, "model_name": name})
         assert (Path(precious) / "file").exists()
     assert tempfile.gettempdir() == os.path.dirname(precious)
 
 
 def test_the_printed_command_packs_the_same_files(tmp_path, parts):
-    report = wrap_archive(export_path=tmp_path / "out", **parts)
+    report = archived(tmp_path / "out", **parts)
     opened = tmp_path / "opened"
     with zipfile.ZipFile(report.path) as packed:
         packed.extractall(opened)
@@ -155,19 +151,19 @@ def test_the_printed_command_packs_the_same_files(tmp_path, parts):
 
 
 def test_a_model_that_is_disabled_keeps_its_own_settings(tmp_path, parts):
-    report = wrap_archive(export_path=tmp_path, approxifer={"enabled": False}, **parts)
+    report = archived(tmp_path, approxifer={"enabled": False}, **parts)
     _, plan, config = check(report.path)
-    assert plan["enabled"] is False
+    assert not plan.enabled
     assert set(config) == {"batchSize", "handler", "foo"}
 
 
 def test_settings_that_do_not_fit_are_kept_with_a_warning(tmp_path, parts):
     settings = {"minWorkers": 2, "responseTimeout": 1, "maxBatchDelay": 0}
-    report = wrap_archive(export_path=tmp_path, settings=settings, **parts)
+    report = archived(tmp_path, settings=settings, **parts)
     _, plan, config = check(report.path)
     assert {key: config[key] for key in settings} == settings
     assert config["maxWorkers"] == 9
-    assert plan["worker"]["workers"] == 2
+    assert plan.worker.workers == 2
     said = " ".join(report.warnings)
     assert all(word in said for word in ("minWorkers is 2", "responseTimeout", "maxBatchDelay"))
 
@@ -186,12 +182,11 @@ def test_settings_that_do_not_fit_are_kept_with_a_warning(tmp_path, parts):
         ({"settings": {"asyncCommunication": True}}, "sets asyncCommunication"),
         ({"runtime": "LSP"}, "runtime: only Python handlers can be wrapped"),
         ({"archive_format": "rar"}, "archive_format: expected one of"),
-        ({"model_name": None}, "expected either source, or model_name and handler"),
     ],
 )
 def test_what_cannot_be_wrapped_says_why(tmp_path, parts, change, said):
     with pytest.raises(ArchiveError) as error:
-        wrap_archive(export_path=tmp_path, **{**parts, **change})
+        archived(tmp_path, **{**parts, **change})
     assert said in str(error.value)
     assert not list(tmp_path.glob("*.mar"))
 
@@ -206,12 +201,12 @@ def test_sources_that_are_no_archives(tmp_path):
         ("empty.mar", "no readable"),
     ):
         with pytest.raises(ArchiveError, match=said):
-            wrap_archive(tmp_path / name, export_path=tmp_path)
+            archived(tmp_path, tmp_path / name)
 
 
 def test_a_wrong_setting_names_its_key(tmp_path, parts):
     with pytest.raises(ConfigError, match=r"handler\.approxifer\.policy\.late"):
-        wrap_archive(export_path=tmp_path, approxifer={"policy": {"late": 1}}, **parts)
+        archived(tmp_path, approxifer={"policy": {"late": 1}}, **parts)
 
 
 @pytest.mark.parametrize(
@@ -253,7 +248,7 @@ def test_a_base_class_from_elsewhere_is_assumed_to_be_staged(tmp_path):
 def test_a_sample_goes_through_every_kind_of_job(tmp_path, parts, code):
     sample = tmp_path / "sample.png"
     sample.write_bytes(png(1))
-    report = wrap_archive(export_path=tmp_path, sample=sample, approxifer=code, **parts)
+    report = archived(tmp_path, sample=sample, approxifer=code, **parts)
     found = report.sample
     assert (found.staged, found.codable, found.reason) == (True, True, None)
     assert (found.query, found.prediction) == (["[64] float32"], ["[5] float32"])
@@ -272,14 +267,14 @@ def test_a_sample_shows_that_inputs_are_integers(tmp_path):
     assert report.mode == "uncoded"
     said = "preprocess gives [1, 3] int64, which cannot be interpolated"
     assert said in report.capability.reasons[0]
-    assert said in report.plan["policy"]["reconstruct_reason"]
+    assert said in report.plan.policy.reconstruct_reason
 
 
 def test_a_sample_that_the_handler_refuses_fails_the_archive(tmp_path, parts):
     sample = tmp_path / "sample.png"
     sample.write_text("text")
     with pytest.raises(ArchiveError, match="raw: 400 preprocess refused the input"):
-        wrap_archive(export_path=tmp_path, sample=sample, **parts)
+        archived(tmp_path, sample=sample, **parts)
     assert not (tmp_path / "pngs.mar").exists()
 
 

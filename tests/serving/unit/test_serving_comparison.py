@@ -1,15 +1,16 @@
 import pytest
 import torch
 
+from approxifer_torchserve.serving.config import ToleranceConfig
 from approxifer_torchserve.serving.worker import wire
-from approxifer_torchserve.serving.worker.comparison import agree
+from approxifer_torchserve.serving.worker.checks import compare
 
 TRUTH = torch.tensor([1.0, -2.0, 0.0, 1e4])
-TOLERANCE = {"rtol": 1e-3, "atol": 1e-4}
+TOLERANCE = ToleranceConfig(rtol=1e-3, atol=1e-4)
 
 
 def check(one, other):
-    return agree(wire.encode(one), wire.encode(other), **TOLERANCE)
+    return compare(wire.encode(one), wire.encode(other), TOLERANCE)
 
 
 def test_floating_point_noise_agrees_and_anything_more_does_not():
@@ -37,6 +38,6 @@ def test_structures_are_compared_leaf_by_leaf():
 
 
 def test_answers_that_are_no_predictions_agree_only_byte_for_byte():
-    assert agree(b"cat", b"cat", **TOLERANCE)
-    assert not agree(b"cat", b"dog", **TOLERANCE)
-    assert not agree(b"cat", wire.encode(TRUTH), **TOLERANCE)
+    assert compare(b"cat", b"cat", TOLERANCE)
+    assert not compare(b"cat", b"dog", TOLERANCE)
+    assert not compare(b"cat", wire.encode(TRUTH), TOLERANCE)

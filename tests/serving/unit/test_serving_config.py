@@ -1,13 +1,15 @@
 """handler.approxifer in model-config.yaml, and the plan it becomes."""
 
 import json
+from pathlib import Path
 
 import pytest
 
-from approxifer_torchserve.artifacts.report import AccuracyReport, code_key
+from approxifer_torchserve.artifacts.report import AccuracyReport
 from approxifer_torchserve.serving.archive.inspection import Capability
+from approxifer_torchserve.serving.archive.planning import build_plan
 from approxifer_torchserve.serving.config import ApproxiferConfig, ConfigError, load_config
-from approxifer_torchserve.serving.plan import build_plan, read_plan
+from approxifer_torchserve.serving.plan import Plan
 
 STAGED = Capability(staged=True, codable=True)
 
@@ -65,11 +67,13 @@ def test_sections_that_are_no_mappings(model_yaml, said):
         load_config(model_yaml)
 
 
-def test_the_plan_of_the_protocol():
+def test_the_plan_of_the_protocol(tmp_path):
     plan = build_plan(config(), STAGED, None, "digits_handler.py")
-    assert json.loads(json.dumps(plan)) == {
+    plan.write(tmp_path)
+    assert Plan.read(tmp_path) == plan
+    assert json.loads((tmp_path / "plan.json").read_text()) == {
         "format": 1,
-        "package": plan["package"],
+        "package": plan.package,
         "enabled": True,
         "mode": "systematic",
         "code": {
@@ -110,6 +114,10 @@ def test_the_plan_of_the_protocol():
             "staged": True,
             "workers": 9,
             "tolerance": {"rtol": 0.001, "atol": 0.0001},
+            "locator": None,
+            "locator_fingerprint": None,
+            "weights": {},
+            "unwrapped": {"configFile": None, "yaml": {}},
         },
     }
 
@@ -128,36 +136,36 @@ def test_reconstruction_needs_a_report_or_an_insisting_user(accuracy, least, exp
     settings = config(policy={"on_late": ["hedge", "reconstruct"], "min_degraded_accuracy": least})
     report = None
     if accuracy is not None:
-        codes = {code_key(settings.code.name, settings.code.settings()): {"A_d": accuracy}}
+        codes = {settings.code.key(): {"A_d": accuracy}}
         report = AccuracyReport.model_validate({"base_accuracy": 0.9, "codes": codes})
-    policy = build_plan(settings, STAGED, report)["policy"]
-    assert policy["reconstruct"] is expected
-    assert reason in policy["reconstruct_reason"]
+    policy = build_plan(settings, STAGED, report).policy
+    assert policy.reconstruct is expected
+    assert reason in policy.reconstruct_reason
 
 
 def test_a_report_on_another_code_does_not_count():
     settings = config(policy={"on_late": ["reconstruct"]})
     report = AccuracyReport.model_validate({"base_accuracy": 0.9, "codes": {"parm": {"A_d": 1}}})
     plan = build_plan(settings, STAGED, report)
-    assert plan["policy"]["hedge"] is False
-    assert plan["policy"]["reconstruct"] is False
-    assert "says nothing of approxifer(byzantine=0" in plan["policy"]["reconstruct_reason"]
+    assert not plan.policy.hedge
+    assert not plan.policy.reconstruct
+    assert "says nothing of approxifer(byzantine=0" in plan.policy.reconstruct_reason
 
 
 def test_a_coded_code_always_reconstructs():
     plan = build_plan(config(code={"systematic": False}), STAGED, None)
-    assert (plan["mode"], plan["policy"]["reconstruct"]) == ("coded", True)
-    assert plan["systematic"] == [None] * 9
+    assert (plan.mode, plan.policy.reconstruct) == ("coded", True)
+    assert plan.systematic == (None,) * 9
 
 
 def test_what_cannot_be_coded_is_hedged_with_the_workers_the_code_wants():
     capability = Capability(staged=False, codable=False, reasons=["handle() of its own"])
     plan = build_plan(config(), capability, None)
-    assert (plan["mode"], plan["copies"]) == ("uncoded", 1)
-    assert plan["worker"]["workers"] == 9
-    assert plan["policy"]["reconstruct_reason"] == "not coded: handle() of its own"
+    assert (plan.mode, plan.copies) == ("uncoded", 1)
+    assert plan.worker.workers == 9
+    assert plan.policy.reconstruct_reason == "not coded: handle() of its own"
     replicated = build_plan(config(code={"name": "replication"}), capability, None)
-    assert (replicated["mode"], replicated["copies"]) == ("replicated", 2)
+    assert (replicated.mode, replicated.copies) == ("replicated", 2)
 
 
 @pytest.mark.parametrize(
@@ -180,7 +188,29 @@ def test_a_worker_refuses_plans_it_does_not_know(tmp_path, text):
     if text is not None:
         (tmp_path / "plan.json").write_text(text)
     with pytest.raises(ConfigError, match=r"archive (it|the model) again"):
-        read_plan(tmp_path)
+        Plan.read(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"mode": None}, "mode: Field required"),
+        ({"modes": 1}, "modes: unknown key"),
+        ({"check": "twice"}, "check: .*'none', 'pair'.*, got 'twice'"),
+        ({"policy": {"hedge": "often"}}, "policy.hedge: .*bool.*, got 'often'"),
+        ({"policy": {"hurry": True}}, "policy.hurry: unknown key"),
+        ({"worker": {"workers": 0}}, "worker.workers: .*greater.*, got 0"),
+        ({"models": ["base"]}, "expected num_workers = 9 entries .* got 9 and 1"),
+    ],
+)
+def test_a_plan_that_is_wrong_names_key_expectation_and_value(change, said):
+    plan = json.loads(build_plan(config(), STAGED, None).model_dump_json())
+    for key, value in change.items():
+        plan[key] = {**plan[key], **value} if isinstance(value, dict) else value
+        if value is None:
+            del plan[key]
+    with pytest.raises(ConfigError, match=rf"(?s)plan\.json: {said}.*; archive the model again"):
+        Plan.parse(json.dumps(plan))
 
 
 @pytest.mark.parametrize(
@@ -215,3 +245,11 @@ def test_what_must_not_run_twice_goes_to_one_worker_only(section, said):
 def test_verification_that_cannot_be_is_refused(section, said):
     with pytest.raises(ConfigError, match=said):
         build_plan(config(**section), STAGED, None)
+
+
+def test_the_plan_in_the_protocols_page_is_one():
+    page = Path(__file__).parents[3] / "docs" / "protocol.md"
+    example = page.read_text(encoding="utf-8").split("```json\n")[1].split("```")[0]
+    plan = Plan.parse(example)
+    assert (plan.mode, plan.num_workers, plan.worker.workers) == ("systematic", 9, 9)
+    assert json.loads(plan.model_dump_json()) == json.loads(example)

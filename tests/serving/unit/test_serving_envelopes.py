@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from serving_harness import JSON, frame, messages, plain, wrapped
+from serving_harness import JSON, Reply, messages, plain, wrapped
 
 KSERVE = {"explain": "False"}
 V1 = json.dumps({"instances": [{"data": [[1, 2] * 32]}, {"data": [[3, 4] * 32]}]}).encode()
@@ -28,7 +28,7 @@ def test_answers_equal_plain_torchserve_with_the_envelope(tmp_path, envelope, bo
     ours, _ = wrapped(tmp_path, envelope=envelope if configured else None)
     _, _, (expected,) = theirs.send(messages.request("a", {"body": (JSON, body)}, KSERVE))
     _, _, (reply,) = ours.send(ours.raw("a", body, KSERVE, kind=JSON))
-    header, sections = frame.parse(reply.body)
+    header, sections = Reply.parse(reply.body)
     assert sections["answer"] == expected.body
     assert reply.status == expected.status == 200
     if body is V1_ONE:

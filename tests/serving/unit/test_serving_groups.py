@@ -5,9 +5,8 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from serving_harness import JSON, frame, png, wrapped
+from serving_harness import JSON, Reply, png, wrapped
 
-from approxifer_torchserve.codes import make_code
 from approxifer_torchserve.serving.worker import wire
 
 CLASSIC = {"code": {"name": "approxifer", "queries": 4, "stragglers": 1, "systematic": False}}
@@ -34,8 +33,8 @@ def queries(worker, images):
 
 def test_classic_group_from_encode_to_decode(tmp_path):
     ours, report = wrapped(tmp_path, approxifer=CLASSIC)
-    assert (report.mode, report.plan["num_workers"]) == ("coded", 5)
-    code = make_code(**report.plan["code"])
+    assert (report.mode, report.plan.num_workers) == ("coded", 5)
+    code = report.plan.code.make()
     group = bodies(4)
     ((header, coded),) = ours.reply(ours.job("e", "encode", group))
     assert (header["kind"], list(coded)) == ("encode", [f"coded{i}" for i in range(5)])
@@ -77,7 +76,7 @@ def test_encode_names_bad_members_and_goes_on(tmp_path):
     ((header, coded),) = ours.reply(ours.job("e", "encode", group, content_type=JSON))
     assert header["errors"]["1"]["status"] == 400
     assert header["alone"] == [2]
-    code = make_code(**report.plan["code"])
+    code = report.plan.code.make()
     filled = torch.tensor([[1.0, 2], [7, 8], [1, 2], [7, 8]])
     torch.testing.assert_close(wire.decode(coded["coded1"]), code.encode(filled)[1])
 
@@ -102,7 +101,7 @@ def test_integer_queries_cannot_be_coded(tmp_path):
 @pytest.mark.parametrize("size", [1, 3, 4])
 def test_parity_repeats_the_members_of_a_short_group(tmp_path, size):
     ours, report = wrapped(tmp_path, approxifer=SYSTEMATIC)
-    code = make_code(**report.plan["code"])
+    code = report.plan.code.make()
     ((_, sections),) = ours.reply(ours.job("p", "parity", bodies(size), coded=4))
     group = queries(ours, [png(p % size) for p in range(4)])
     expected = user(ours).model(code.encode(group)[4:5])[0]
@@ -162,7 +161,7 @@ def test_a_failing_mate_does_not_disturb_a_client(tmp_path):
 
 def test_systematic_decode_answers_the_lost_member_only(tmp_path):
     ours, report = wrapped(tmp_path, approxifer=SYSTEMATIC)
-    code = make_code(**report.plan["code"])
+    code = report.plan.code.make()
     full = queries(ours, bodies(4).values())
     outputs = user(ours).model(code.encode(full)).detach()
     blobs = {f"p{i}": wire.encode(outputs[i]) for i in (0, 1, 2, 4)}
@@ -181,7 +180,7 @@ def test_systematic_decode_answers_the_lost_member_only(tmp_path):
 def test_decode_repeats_predictions_for_a_short_group(tmp_path):
     # Three members: position 3 is member 0 again, so its prediction is known.
     ours, report = wrapped(tmp_path, approxifer=SYSTEMATIC)
-    code = make_code(**report.plan["code"])
+    code = report.plan.code.make()
     full = queries(ours, [png(p % 3) for p in range(4)])
     outputs = user(ours).model(code.encode(full)).detach()
     blobs = {f"p{i}": wire.encode(outputs[i]) for i in (0, 1, 4)}
@@ -315,6 +314,6 @@ def test_lists_are_no_batches_even_when_their_lengths_agree(tmp_path):
 def test_replication_serves_raw_jobs_only(tmp_path):
     code = {"code": {"name": "replication", "queries": 4, "stragglers": 1}}
     ours, report = wrapped(tmp_path, approxifer=code)
-    assert (report.mode, report.plan["copies"]) == ("replicated", 2)
+    assert (report.mode, report.plan.copies) == ("replicated", 2)
     _, _, (reply,) = ours.send(ours.raw("a", png(1)))
-    assert "answer" in frame.parse(reply.body)[1]
+    assert "answer" in Reply.parse(reply.body)[1]

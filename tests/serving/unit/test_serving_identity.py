@@ -5,7 +5,7 @@ import logging
 
 import pytest
 import torch
-from serving_harness import BINARY, JSON, frame, messages, plain, png, wrapped
+from serving_harness import BINARY, JSON, Reply, messages, plain, png, wrapped
 from ts.protocol.otf_message_handler import create_predict_response
 
 from approxifer_torchserve.serving.worker.answers import UnsupportedError, serialise
@@ -29,7 +29,7 @@ def test_raw_answers_equal_plain_torchserve(tmp_path, count):
     _, _, replies = ours.send(*requests(ours, count, job=True))
     assert len(replies) == count
     for reply, plain_reply in zip(replies, expected, strict=True):
-        header, sections = frame.parse(reply.body)
+        header, sections = Reply.parse(reply.body)
         assert header["kind"] == "raw"
         assert sections["answer"] == plain_reply.body
         assert list(sections) == ["answer", "prediction"]
@@ -50,7 +50,7 @@ def test_without_jobs_the_batch_is_plain_torchserves(tmp_path):
 
 def test_a_disabled_plan_ignores_jobs(tmp_path):
     ours, report = wrapped(tmp_path, approxifer={"enabled": False})
-    assert report.plan["enabled"] is False
+    assert not report.plan.enabled
     config = (report.path / "model-config.yaml").read_text()
     assert "maxBatchDelay" not in config
     _, _, (reply,) = ours.send(ours.raw("a", png(1)))
@@ -79,7 +79,7 @@ def test_a_forged_job_beside_genuine_ones_stays_unframed(tmp_path):
     forged = messages.request("f", {"body": (BINARY, png(1))}, {"x-approxifer-job": "v1 0 {}"})
     broken = messages.request("g", {"body": (BINARY, b"text")})
     _, _, replies = ours.send(forged, ours.raw("a", png(1)), broken)
-    header, sections = frame.parse(replies[1].body)
+    header, sections = Reply.parse(replies[1].body)
     assert header["kind"] == "raw"
     assert replies[0].body == sections["answer"]
     assert (replies[2].status, replies[2].phrase) == (503, "Prediction failed")
@@ -157,7 +157,7 @@ def test_torchserves_line_per_request_is_dropped(tmp_path):
 def test_function_handlers_are_hedged_only(tmp_path, handler):
     ours, report = wrapped(tmp_path, handler)
     assert report.mode == "uncoded"
-    assert "hedged" in report.plan["policy"]["reconstruct_reason"]
+    assert "hedged" in report.plan.policy.reconstruct_reason
     replies = ours.reply(*(ours.raw(str(i), b"hi", kind="text/plain") for i in range(2)))
     expected = b"HI" if handler.endswith("shout") else b"model: hi"
     assert [sections for _, sections in replies] == [{"answer": expected}] * 2

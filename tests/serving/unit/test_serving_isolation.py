@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from serving_harness import JSON, frame, png, wrapped
+from serving_harness import JSON, Reply, png, wrapped
 
 
 def vector(worker, request_id, do=None, x=(1, 2), **options):
@@ -97,7 +97,7 @@ def test_a_row_that_breaks_postprocess_fails_alone(tmp_path):
         ours.raw("a", png(1), {"x-name": "teapot"}),
         ours.raw("b", png(2), {"x-name": "crash"}),
     )
-    headers = [frame.parse(reply.body)[0] for reply in replies]
+    headers = [Reply.parse(reply.body)[0] for reply in replies]
     assert "error" not in headers[0]
     assert headers[1]["error"] == {"status": 503, "message": "Prediction failed"}
     assert [reply.status for reply in replies] == [418, 200]

@@ -7,7 +7,6 @@ import torch
 from screening_harness import CLASSIC, ONE_LIAR, Screened, network, pixels, served
 from serving_harness import BINARY, png
 
-from approxifer_torchserve.codes import make_code
 from approxifer_torchserve.corruption import corrupt
 from approxifer_torchserve.serving.worker import wire
 
@@ -17,13 +16,13 @@ WIDER = {"code": {**CLASSIC["code"], "queries": K}}
 
 def honest(plan, start=0):
     """What honest workers answer, [N+1, 10]."""
-    code = make_code(**plan["code"])
-    return network()(code.encode(torch.stack([pixels(start + i) for i in range(plan["queries"])])))
+    code = plan.code.make()
+    return network()(code.encode(torch.stack([pixels(start + i) for i in range(plan.queries)])))
 
 
 def decoded(worker, plan, answers, start=0, **blobs):
     named = {f"p{i}": wire.encode(row) for i, row in enumerate(answers)} | blobs
-    group = {i: png(start + i) for i in range(plan["queries"])}
+    group = {i: png(start + i) for i in range(plan.queries)}
     available = sorted(int(name[1:]) for name in named)
     ((header, sections),) = worker.reply(
         worker.job("d", "decode", group, named, available=available)
@@ -57,7 +56,7 @@ def test_a_liars_answer_is_left_out_and_named(tmp_path, approxifer, kind, size, 
     answers = honest(report.plan)
     header, scores = decoded(worker, report.plan, lied(answers, liar, kind, size))
     assert header["wrong"] == [liar]
-    code = make_code(**report.plan["code"])
+    code = report.plan.code.make()
     without = code.decode(answers, torch.arange(len(answers)) != liar)
     torch.testing.assert_close(scores, without, rtol=1e-4, atol=1e-4)
 
@@ -66,7 +65,7 @@ def test_without_the_locator_that_lie_would_reach_the_client(tmp_path):
     """What the others are for: a decoder that takes every answer is thrown off by it."""
     worker, report = served(tmp_path, CLASSIC)
     answers = lied(honest(report.plan), 2, "huge", 1e6)
-    code = make_code(**report.plan["code"])
+    code = report.plan.code.make()
     assert code.decode(answers, torch.ones(6, dtype=torch.bool)).abs().max() > 1e3
     header, scores = decoded(worker, report.plan, answers)
     assert (header["wrong"], bool(scores.abs().max() < 100)) == ([2], True)

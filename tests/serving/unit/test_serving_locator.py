@@ -1,6 +1,5 @@
 """The locator of an archive: checked, named in the plan, loaded by the worker or refused."""
 
-import json
 import zipfile
 
 import pytest
@@ -8,12 +7,12 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 from screening_harness import CLASSIC, ONE_LIAR, PARITY, Screened, file_of, served
-from serving_harness import MODELS, Worker, png
+from serving_harness import MODELS, Worker, archived, png
 
 from approxifer_torchserve.artifacts.locator_file import load_locator
-from approxifer_torchserve.serving.archive.staging import ArchiveError
-from approxifer_torchserve.serving.archive.wrap import wrap_archive
+from approxifer_torchserve.serving.archive.packing import ArchiveError
 from approxifer_torchserve.serving.config import ConfigError
+from approxifer_torchserve.serving.plan import Plan
 
 NAME = "locator.safetensors"
 
@@ -23,23 +22,16 @@ def wrap(tmp_path, approxifer=ONE_LIAR, source=None, **options):
         options["handler"] = str(MODELS / "curved_handler.py")
         options["extra_files"] = [MODELS / "png_handler.py", *options.get("extra_files", ())]
         options["model_name"] = "m"
-    return wrap_archive(
-        source, export_path=tmp_path / "out", approxifer=approxifer, force=True, **options
-    )
+    return archived(tmp_path / "out", source, approxifer=approxifer, force=True, **options)
 
 
 @pytest.mark.parametrize("approxifer", [ONE_LIAR, PARITY, CLASSIC])
 def test_it_is_named_in_the_plan_and_used_by_the_worker(tmp_path, approxifer):
     worker, report = served(tmp_path, approxifer, calibrated=True)
     locator = load_locator(tmp_path / "fitted.safetensors")
-    assert report.plan["worker"]["locator"] == NAME
+    assert report.plan.worker.locator == NAME
     assert load_locator(worker.model_dir / NAME) == locator
-    service = worker.service._entry_point.__self__
-    code = next(
-        cell.cell_contents
-        for cell in service._handle.__closure__
-        if hasattr(cell.cell_contents, "coding")
-    ).coding.code
+    code = worker.service._entry_point.__self__.coded.coding.code
     assert code.locator == locator
     assert not [w for w in report.warnings if "locator" in w]
 
@@ -48,7 +40,7 @@ def test_without_one_the_archive_says_that_gross_faults_is_all(tmp_path):
     for approxifer in (ONE_LIAR, PARITY, CLASSIC):
         report = wrap(tmp_path, approxifer)
         assert "gross faults only" in " ".join(report.warnings)
-        assert "locator" not in report.plan["worker"]
+        assert report.plan.worker.locator is None
     vote = {"code": {"name": "replication", "queries": 1, "stragglers": 0, "byzantine": 1}}
     for approxifer in (vote, {"policy": {"verify": "pair"}}, {}):
         assert "gross" not in " ".join(wrap(tmp_path, approxifer).warnings)
@@ -62,7 +54,7 @@ def test_wrapping_anew_forgets_the_locator(tmp_path):
     with zipfile.ZipFile(second.path) as packed:
         assert NAME not in packed.namelist()
     third = wrap(tmp_path, ONE_LIAR, first.path, rewrap=True, locator=file_of(tmp_path, ONE_LIAR))
-    assert third.plan["worker"]["locator"] == NAME
+    assert third.plan.worker.locator == NAME
 
 
 def test_a_file_of_the_users_with_that_name_is_not_written_over(tmp_path):
@@ -130,8 +122,8 @@ def test_a_worker_does_not_start_with_a_broken_locator(tmp_path, damage, said):
     with pytest.raises(ConfigError, match=rf"locator\.safetensors.*{said}"):
         Worker(worker.model_dir, "approxifer_handler.py")
     # As the user's own handler it needs no locator.
-    plan = json.loads((worker.model_dir / "plan.json").read_text())
-    (worker.model_dir / "plan.json").write_text(json.dumps({**plan, "enabled": False}))
+    plan = Plan.read(worker.model_dir)
+    plan.model_copy(update={"enabled": False}).write(worker.model_dir)
     Worker(worker.model_dir, "approxifer_handler.py")
 
 

@@ -125,7 +125,7 @@ def test_answers_that_are_all_of_different_kinds_cannot_be_compared(tmp_path):
 def test_missing_answers_and_how_few_are_enough(tmp_path):
     late = {"code": {**PARITY["code"], "stragglers": 2}, **{"policy": PARITY["policy"]}}
     worker, report = served(tmp_path, late)
-    assert report.plan["screen_quorum"] == 5
+    assert report.plan.screen_quorum == 5
     group = Screened(worker, report.plan)
     for lost in range(6):
         blobs = group.answers((lost + 1) % 6, "huge", 1e6)

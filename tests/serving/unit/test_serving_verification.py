@@ -2,10 +2,10 @@
 
 import pytest
 
-from approxifer_torchserve.artifacts.report import AccuracyReport, code_key
+from approxifer_torchserve.artifacts.report import AccuracyReport
 from approxifer_torchserve.serving.archive.inspection import Capability
+from approxifer_torchserve.serving.archive.planning import build_plan
 from approxifer_torchserve.serving.config import ConfigError, load_config
-from approxifer_torchserve.serving.plan import build_plan
 
 STAGED = Capability(staged=True, codable=True)
 WHOLE = Capability(staged=False, codable=False, reasons=["handle() of its own"])
@@ -41,24 +41,24 @@ def plan(code=None, capability=STAGED, report=None, enabled=True, **policy):
 )
 def test_the_check_follows_from_code_and_policy(code, policy, check, agree, screen_quorum):
     made = plan(code, **policy)
-    assert (made["check"], made["agree"], made["screen_quorum"]) == (check, agree, screen_quorum)
-    assert made["policy"]["on_wrong"] == "reexecute"
+    assert (made.check, made.agree, made.screen_quorum) == (check, agree, screen_quorum)
+    assert made.policy.on_wrong == "reexecute"
 
 
 def test_copies_and_quorum_are_enough_for_the_promise():
     vote = plan(VOTE)
-    assert (vote["mode"], vote["copies"]) == ("replicated", 4)  # S + 2E + 1
+    assert (vote.mode, vote.copies) == ("replicated", 4)  # S + 2E + 1
     located = plan(CLASSIC)
-    assert (located["num_workers"], located["quorum"]) == (6, 6)
+    assert (located.num_workers, located.quorum) == (6, 6)
 
 
 def test_copies_vote_for_a_handler_that_cannot_be_coded():
-    assert plan(VOTE, WHOLE)["check"] == "vote"
+    assert plan(VOTE, WHOLE).check == "vote"
 
 
 def test_nothing_is_checked_or_refused_where_the_model_is_served_plainly():
     made = plan({**CLASSIC}, WHOLE, enabled=False, verify="pair", on_wrong="reconstruct")
-    assert (made["enabled"], made["check"], made["agree"]) == (False, "none", 1)
+    assert (made.enabled, made.check, made.agree) == (False, "none", 1)
 
 
 @pytest.mark.parametrize(
@@ -102,11 +102,11 @@ def test_doubtful_answers_are_decoded_only_where_that_is_known_to_be_good(accura
     code, report = {**PAIRS, "byzantine": 1}, None
     settings = load_config({"handler": {"approxifer": {"code": code}}}).code
     if accuracy is not None:
-        codes = {code_key(settings.name, settings.settings()): {"A_d": accuracy}}
+        codes = {settings.key(): {"A_d": accuracy}}
         report = AccuracyReport.model_validate({"base_accuracy": 0.9, "codes": codes})
     wish = {"on_wrong": "reconstruct", "min_degraded_accuracy": least}
     if allowed:
-        assert plan(code, report=report, **wish)["policy"]["on_wrong"] == "reconstruct"
+        assert plan(code, report=report, **wish).policy.on_wrong == "reconstruct"
     else:
         with pytest.raises(ConfigError, match=r"A_d 0\.500, needed 0\.720"):
             plan(code, report=report, **wish)

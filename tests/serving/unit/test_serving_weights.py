@@ -13,16 +13,17 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from serving_harness import MODELS, png, wrapped
+from serving_harness import MODELS, archived, png, wrapped
 from torch import nn
 from typer.testing import CliRunner
 
 from approxifer_torchserve.artifacts import weights as own_weights
+from approxifer_torchserve.artifacts.report import ReportError
 from approxifer_torchserve.cli.main import app
 from approxifer_torchserve.codes import make_code
-from approxifer_torchserve.serving.archive.staging import ArchiveError
-from approxifer_torchserve.serving.archive.wrap import wrap_archive
+from approxifer_torchserve.serving.archive.packing import ArchiveError
 from approxifer_torchserve.serving.config import ConfigError
+from approxifer_torchserve.serving.plan import Plan
 from approxifer_torchserve.serving.worker import wire
 
 TRUSTED = {"on_late": ["reconstruct"], "min_degraded_accuracy": 0}
@@ -65,9 +66,9 @@ def one(tmp_path):
 def wrap(tmp_path, weights, approxifer=ONE, source=None, **options):
     if source is None:
         options = {"handler": HANDLER, "model_name": "m", **options}
-    return wrap_archive(
+    return archived(
+        tmp_path / "out",
         source,
-        export_path=tmp_path / "out",
         approxifer=approxifer,
         weights=weights,
         force=True,
@@ -80,10 +81,7 @@ def user(worker):
 
 
 def service(worker):
-    for cell in worker.service._entry_point.__self__._handle.__closure__:
-        if hasattr(cell.cell_contents, "weights"):
-            return cell.cell_contents
-    raise AssertionError
+    return worker.service._entry_point.__self__.coded
 
 
 def truth(seed):
@@ -104,7 +102,7 @@ def test_a_lost_answer_is_exactly_what_the_model_would_have_said(tmp_path, caplo
     caplog.set_level(logging.INFO)
     weights = {"parity": saved(tmp_path, "sum", parity(3), scripted)}
     ours, report = wrapped(tmp_path, approxifer=ONE, weights=weights)
-    assert report.plan["models"] == ["base", "base", "base", "parity"]
+    assert report.plan.models == ("base", "base", "base", "parity")
     group = {i: png(i) for i in range(3)}
     replies = ours.reply(*[ours.raw(f"q{i}", body) for i, body in group.items()])
     assert loads(caplog) == [], "nobody has asked for a parity"
@@ -128,7 +126,7 @@ def test_a_lost_answer_is_exactly_what_the_model_would_have_said(tmp_path, caplo
 def test_a_batch_of_all_roles_takes_one_forward_for_each(tmp_path):
     weights = {f"parity{j}": saved(tmp_path, f"p{j}", parity(c)) for j, c in enumerate((2, 3))}
     ours, report = wrapped(tmp_path, approxifer=TWO, weights=weights)
-    code = make_code(**report.plan["code"])
+    code = report.plan.code.make()
     queries = torch.rand(2, 64)
     coded = code.encode(queries)
     jobs = [
@@ -226,13 +224,13 @@ def test_files_lie_in_the_archive_under_names_of_their_own(tmp_path, one):
     name = "approxifer-weights-parity.safetensors"
     with zipfile.ZipFile(report.path) as packed:
         assert packed.read(name) == one["parity"].read_bytes()
-        plan = json.loads(packed.read("plan.json"))
-    assert plan["worker"]["weights"] == {"parity": name}
+        plan = Plan.parse(packed.read("plan.json"))
+    assert plan.worker.weights == {"parity": name}
     assert name in report.archiver_command
     again = wrap(tmp_path, None, {"code": {"name": "approxifer"}}, report.path, rewrap=True)
     with zipfile.ZipFile(again.path) as packed:
         assert name not in packed.namelist()
-    assert "weights" not in again.plan["worker"]
+    assert not again.plan.worker.weights
 
 
 @pytest.mark.parametrize(
@@ -254,7 +252,7 @@ def test_each_role_wants_one_file_and_no_file_is_left_over(
 def test_a_twin_that_is_served_plainly_needs_none(tmp_path, one):
     for weights in ({}, one):
         report = wrap(tmp_path, weights, {**ONE, "enabled": False})
-        assert "weights" not in report.plan["worker"]
+        assert not report.plan.worker.weights
 
 
 def test_weights_that_no_policy_uses_are_pointed_out(tmp_path, one):
@@ -297,9 +295,9 @@ def test_a_report_counts_for_the_weights_that_it_measured(tmp_path, one):
     asked = {**ONE, "policy": {"on_late": ["reconstruct"]}}
     for weights in ({}, {"parity": own_weights.digest(one["parity"])}):
         report.write_text(json.dumps({**found, "weights": weights}))
-        assert wrap(tmp_path, one, asked, report=report).plan["policy"]["reconstruct"]
+        assert wrap(tmp_path, one, asked, report=report).plan.policy.reconstruct
     report.write_text(json.dumps({**found, "weights": {"parity": "0" * 64}}))
-    with pytest.raises(ConfigError, match="report: it was measured with other weights of parity"):
+    with pytest.raises(ReportError, match="report: it was measured with other weights of parity"):
         wrap(tmp_path, one, asked, report=report)
 
 
@@ -351,8 +349,11 @@ def test_our_names_are_not_written_over(tmp_path, one):
     [
         ([], "--weights parity=FILE"),
         (["--weights", "student={parity}"], "has no role student"),
-        (["--weights", "parity"], "expected role=file"),
-        (["--weights", "parity={parity}", "--weights", "parity={parity}"], "each role once"),
+        (["--weights", "parity"], "expected ROLE=FILE, got parity"),
+        (
+            ["--weights", "parity={parity}", "--weights", "parity={parity}"],
+            "expected one file for each of the model and the roles",
+        ),
     ],
 )
 def test_the_command_says_what_is_missing_and_exits_with_2(

@@ -11,9 +11,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from approxifer_torchserve.serving.worker import reply as frame
 from approxifer_torchserve.serving.worker import wire
-from approxifer_torchserve.serving.worker.reply import FrameError, JobKey, sign
+from approxifer_torchserve.serving.worker.payloads import JobKey, sign
+from approxifer_torchserve.serving.worker.reply import MalformedReplyError, Reply, build_answer
 from approxifer_torchserve.serving.worker.wire import WireError
 
 DTYPES = [torch.float16, torch.bfloat16, torch.float32, torch.float64]
@@ -113,38 +113,38 @@ def test_a_blob_of_integers_is_refused_on_arrival():
 
 
 def test_the_frame_of_the_protocol_byte_for_byte():
-    body = frame.build({"kind": "raw"}, {"answer": b"abc", "prediction": b"\x00"})
+    body = Reply({"kind": "raw"}, {"answer": b"abc", "prediction": b"\x00"}).build()
     text = b'{"kind":"raw","sections":[["answer",3],["prediction",1]]}'
     assert body == b"AXF1" + struct.pack(">I", len(text)) + text + b"abc\x00"
 
 
 @given(st.binary(max_size=200))
 def test_the_usual_reply_is_the_frame_that_any_other_way_would_build(answer):
-    assert frame.build_answer(answer) == frame.build({"kind": "raw"}, {"answer": answer})
+    assert build_answer(answer) == Reply({"kind": "raw"}, {"answer": answer}).build()
 
 
 @given(sections)
 def test_frames_survive(parts):
-    header, got = frame.parse(frame.build({"kind": "raw", "queries": 2}, parts))
+    header, got = Reply.parse(Reply({"kind": "raw", "queries": 2}, parts).build())
     assert got == parts
     assert (header["kind"], header["queries"]) == ("raw", 2)
 
 
 @given(sections, st.data())
 def test_a_truncated_or_longer_frame_is_an_error(parts, data):
-    body = frame.build({"kind": "raw"}, parts)
-    with pytest.raises(FrameError):
-        frame.parse(body[: data.draw(st.integers(0, len(body) - 1))])
-    with pytest.raises(FrameError):
-        frame.parse(body + b"x")
+    body = Reply({"kind": "raw"}, parts).build()
+    with pytest.raises(MalformedReplyError):
+        Reply.parse(body[: data.draw(st.integers(0, len(body) - 1))])
+    with pytest.raises(MalformedReplyError):
+        Reply.parse(body + b"x")
 
 
 @given(st.binary(max_size=100))
 def test_garbage_is_no_frame(body):
-    with pytest.raises(FrameError):
-        frame.parse(body)
-    with pytest.raises(FrameError):
-        frame.parse(b"AXF1" + struct.pack(">I", len(body)) + body)
+    with pytest.raises(MalformedReplyError):
+        Reply.parse(body)
+    with pytest.raises(MalformedReplyError):
+        Reply.parse(b"AXF1" + struct.pack(">I", len(body)) + body)
 
 
 @pytest.mark.parametrize(
@@ -152,8 +152,8 @@ def test_garbage_is_no_frame(body):
 )
 def test_section_lists_that_make_no_sense(listed):
     text = json.dumps({"sections": listed}).encode()
-    with pytest.raises(FrameError):
-        frame.parse(b"AXF1" + struct.pack(">I", len(text)) + text)
+    with pytest.raises(MalformedReplyError):
+        Reply.parse(b"AXF1" + struct.pack(">I", len(text)) + text)
 
 
 def test_the_signature_is_hmac_sha256_of_id_and_json():

@@ -1,11 +1,14 @@
-"""Do the answers of a group fit together? The job ``screen`` (docs/protocol.md).
+"""The two checks a worker makes of other workers' answers (docs/protocol.md).
 
-    p0 p1 … ─▶ same kind of tensors? ─▶ code.locate (E > 0) or code.doubt (E = 0) ─▶ wrong, doubtful
+``compare``: two predictions of one query are the same, but for floating-point noise. ``screen``:
+the answers of a group fit together::
+
+    p0 p1 … ─▶ same kind of tensors? ─▶ code.locate (E > 0), code.screen (E = 0) ─▶ wrong, doubtful
 
 A short group's padding repeats its members' answers, as it repeated their queries: fitted locators
 have seen such groups, but none with half of the answers missing. A lie then stands in several
 places, so who tells it is less sure: if anything is wrong, all of a short group is computed again.
-What is suspected here is never more than that.
+What is suspected here is never more than that: two computations confirm it.
 """
 
 from __future__ import annotations
@@ -19,11 +22,12 @@ import torch
 from torch import Tensor
 
 from approxifer_torchserve.codes import LocatingCode
+from approxifer_torchserve.serving.config import ToleranceConfig
 from approxifer_torchserve.serving.worker import trees, wire
 
 
 class ScreenError(ValueError):
-    """The answers that came cannot be compared; their queries are then checked otherwise."""
+    """The answers that came cannot be screened; their queries are then checked otherwise."""
 
 
 @dataclass(frozen=True)
@@ -39,24 +43,61 @@ class Verdict:
     doubtful: list[int]
 
 
+def compare(first: Any, second: Any, within: ToleranceConfig) -> bool:
+    """Tells whether two predictions of different workers are the same.
+
+    Args:
+        first: A prediction as `wire.encode` writes it, or an answer's bytes where a handler's
+            predictions cannot be had: those agree only if they are equal.
+        second: The same from another worker.
+        within: ``rtol`` is relative to the larger magnitude, ``atol`` in the prediction's own
+            unit.
+
+    Returns:
+        True if shapes and structure are the same and every element is within
+        ``atol + rtol * max(|a|, |b|)``; NaN agrees with NaN.
+    """
+    if first == second:
+        return True
+    try:
+        one, other = wire.decode(first), wire.decode(second)
+    except wire.WireError:
+        return False
+    ones, others = trees.leaves(one), trees.leaves(other)
+    if ones is None or others is None or trees.signature(one) != trees.signature(other):
+        return False
+    return all(_close(a, b, within) for a, b in zip(ones, others, strict=True))
+
+
+def _close(a: Tensor, b: Tensor, within: ToleranceConfig) -> bool:
+    if a.shape != b.shape or a.dtype != b.dtype:
+        return False
+    a, b = a.double(), b.double()
+    same = (a == b) | (a.isnan() & b.isnan())
+    bound = within.atol + within.rtol * torch.maximum(a.abs(), b.abs())
+    near = a.isfinite() & b.isfinite() & ((a - b).abs() <= bound)
+    return bool((same | near).all())
+
+
 def screen(
     code: LocatingCode,
     sources: Sequence[int | None],
-    least: int,
+    quorum: int,
     size: int,
     blobs: Mapping[int, Any],
 ) -> Verdict:
-    """Compares the answers of a group.
+    """Tells whether the answers of a group fit together.
 
     Args:
         code: A systematic code, with its locator.
         sources: The plan's ``systematic``: the query that each coded query is, or None.
-        least: From so many coded queries, padding counted with its member, a screen says something.
+        quorum: From so many coded queries, padding counted with its member, a screen says
+            something.
         size: m, with how many queries the group closed.
         blobs: Predictions by coded query, as `wire.encode` writes them.
 
     Returns:
-        With ``byzantine`` > 0 those answers that the code's locator convicts, and their members;
+        With ``byzantine`` > 0 those answers that the code's locator finds, and their members;
         with 0, and in a short group, all members if any answer looks wrong: one spare answer tells
         that something is wrong, not surely what.
 
@@ -68,13 +109,13 @@ def screen(
     if given:
         raise ScreenError(f"coded queries {given} are padding of a group of {size}")
     everywhere = {i: blobs[place] for i, place in places.items() if place in blobs}
-    if len(everywhere) < least:
+    if len(everywhere) < quorum:
         raise ScreenError(
-            f"expected {least} coded queries or more, got {len(everywhere)} of {sorted(blobs)}"
+            f"expected {quorum} coded queries or more, got {len(everywhere)} of {sorted(blobs)}"
         )
     answers, available = stack_answers(code.num_workers, everywhere)
     with torch.no_grad():
-        found = (code.locate if code.byzantine else code.doubt)(answers, available)
+        found = (code.locate if code.byzantine else code.screen)(answers, available)
     wrong = {places[i] for i in found.nonzero().flatten().tolist()}
     members = {i for i in blobs if sources[i] is not None}
     certain = code.byzantine and size >= code.queries
@@ -86,7 +127,7 @@ def stack_answers(workers: int, blobs: Mapping[int, Any]) -> tuple[trees.Tree, T
     """Puts the answers of a group into one batch, for a code that finds the wrong ones.
 
     Args:
-        workers: N+1.
+        workers: N+1, how many coded queries a group has.
         blobs: Predictions by coded query, as `wire.encode` writes them.
 
     Returns:

@@ -11,9 +11,11 @@ import shutil
 import tarfile
 import tempfile
 import zipfile
-from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from approxifer_torchserve.serving.archive.options import Existing, Parts
 
 MANIFEST = Path("MAR-INF") / "MANIFEST.json"
 
@@ -22,12 +24,8 @@ class ArchiveError(ValueError):
     """An archive cannot be opened, wrapped or written; the message says what to change."""
 
 
-def archiver() -> Any:
-    """Returns ``model_archiver``'s packaging utilities.
-
-    Raises:
-        ArchiveError: It is not installed.
-    """
+def _archiver() -> Any:
+    """Returns ``model_archiver``'s packaging utilities."""
     try:
         from model_archiver.model_packaging_utils import ModelExportUtils
     except ImportError:
@@ -37,15 +35,47 @@ def archiver() -> Any:
     return ModelExportUtils
 
 
-def unpack(source: Path, folder: Path) -> dict[str, Any]:
-    """Opens a ``.mar``, ``.tar.gz``, ``.tgz`` or unpacked archive into an empty folder.
+@dataclass(frozen=True)
+class Unpacked:
+    """An archive while it is being wrapped.
+
+    Attributes:
+        folder: Its files, without the manifest.
+        manifest: What its ``MANIFEST.json`` holds.
+    """
+
+    folder: Path
+    manifest: dict[str, Any]
+
+    @property
+    def model(self) -> dict[str, Any]:
+        """The manifest's section ``model``."""
+        return self.manifest["model"]  # type: ignore[no-any-return]
+
+
+def open_source(source: Parts | Existing, folder: Path) -> Unpacked:
+    """Puts a model's files into a folder of their own.
+
+    Args:
+        source: The model.
+        folder: Receives the files; it does not exist yet, its parent does.
 
     Returns:
-        The manifest; it is not left in the folder.
+        The files, with the manifest under the name and version that were asked for.
 
     Raises:
-        ArchiveError: It is none of these, or has no manifest.
+        ArchiveError: The source is no archive, or a part is missing; says what to change.
     """
+    folder.mkdir()
+    if isinstance(source, Parts):
+        return Unpacked(folder, _from_parts(source, folder))
+    found = Unpacked(folder, _from_archive(source.path, folder))
+    renamed = {"modelName": source.model_name, "modelVersion": source.version}
+    found.model.update({key: value for key, value in renamed.items() if value is not None})
+    return found
+
+
+def _from_archive(source: Path, folder: Path) -> dict[str, Any]:
     if not source.exists():
         raise ArchiveError(f"archive: there is no {source}")
     if source.is_dir():
@@ -86,60 +116,37 @@ def _lift(folder: Path) -> None:
         inner.rename(folder)
 
 
-def from_parts(
-    folder: Path,
-    *,
-    model_name: str,
-    handler: str,
-    model_file: Path | None = None,
-    serialized_file: Path | None = None,
-    extra_files: Sequence[Path | str] = (),
-    requirements_file: Path | None = None,
-    config_file: Path | None = None,
-    version: str = "1.0",
-    runtime: str = "python",
-) -> dict[str, Any]:
-    """Copies a model's parts into an empty folder as torch-model-archiver does.
-
-    Returns:
-        The manifest.
-
-    Raises:
-        ArchiveError: A part is missing or the name is not allowed; names the argument.
-    """
-    if runtime not in ("python", "python3"):
-        raise ArchiveError(f"runtime: only Python handlers can be wrapped, got {runtime!r}")
-    utils = archiver()
+def _from_parts(parts: Parts, folder: Path) -> dict[str, Any]:
+    """Copies a model's parts as torch-model-archiver does; returns the manifest."""
+    if parts.runtime not in ("python", "python3"):
+        raise ArchiveError(f"runtime: only Python handlers can be wrapped, got {parts.runtime!r}")
+    utils = _archiver()
     from model_archiver.model_archiver_config import ModelArchiverConfig
     from model_archiver.model_archiver_error import ModelArchiverError
 
-    for argument, path in (
-        ("model_file", model_file),
-        ("serialized_file", serialized_file),
-        ("requirements_file", requirements_file),
-        ("config_file", config_file),
-    ):
+    files: dict[str, str | None] = {}
+    for argument in ("model_file", "serialized_file", "requirements_file", "config_file"):
+        path = getattr(parts, argument)
         if path is not None and not path.is_file():
             raise ArchiveError(f"{argument}: there is no file {path}")
-    parts = {
-        "model_file": _text(model_file),
-        "serialized_file": _text(serialized_file),
-        "extra_files": ",".join(str(item) for item in extra_files) or None,
-        "requirements_file": _text(requirements_file),
-        "config_file": _text(config_file),
-    }
+        files[argument] = None if path is None else str(path)
+    files["extra_files"] = ",".join(str(item) for item in parts.extra_files) or None
     # The archiver copies what is before the colon only if it has no ".py".
-    copied = handler.split(":", 1)[0]
+    copied = parts.handler.split(":", 1)[0]
     config = ModelArchiverConfig(
-        model_name=model_name, handler=handler, version=version, runtime=runtime, **parts
+        model_name=parts.model_name,
+        handler=parts.handler,
+        version=parts.version,
+        runtime=parts.runtime,
+        **files,
     )
     before = tempfile.tempdir
     try:
-        utils.check_model_name_regex_or_exit(model_name)
+        utils.check_model_name_regex_or_exit(parts.model_name)
         manifest = json.loads(utils.generate_manifest_json(config))
         with tempfile.TemporaryDirectory() as own:
             tempfile.tempdir = own
-            made = utils.copy_artifacts(model_name, runtime, handler=copied, **parts)
+            made = utils.copy_artifacts(parts.model_name, parts.runtime, handler=copied, **files)
             shutil.copytree(made, folder, dirs_exist_ok=True)
     except (ModelArchiverError, OSError, ValueError) as error:
         raise ArchiveError(f"parts cannot be archived: {error}") from None
@@ -148,21 +155,14 @@ def from_parts(
     return dict(manifest)
 
 
-def _text(path: Path | None) -> str | None:
-    return None if path is None else str(path)
-
-
-def pack(
-    folder: Path, manifest: dict[str, Any], export_path: Path, archive_format: str, force: bool
-) -> Path:
-    """Packs a folder under its manifest's model name.
+def pack(archive: Unpacked, export_path: Path, archive_format: str, force: bool) -> Path:
+    """Packs an archive under its manifest's model name.
 
     Args:
-        folder: The files, without manifest.
-        manifest: Written into the archive.
-        export_path: Existing directory that receives the archive.
+        archive: The files, and the manifest that is written beside them.
+        export_path: The directory that receives the archive; made if missing.
         archive_format: ``default`` (compressed .mar), ``zip-store``, ``tgz`` or ``no-archive``.
-        force: Replace what is there?
+        force: Whether to replace what is there.
 
     Returns:
         The archive's path.
@@ -170,20 +170,19 @@ def pack(
     Raises:
         ArchiveError: The format is unknown, or something is there and ``force`` is not set.
     """
-    utils = archiver()
+    utils = _archiver()
     from model_archiver.model_packaging_utils import archiving_options
 
     if archive_format not in archiving_options:
         known = ", ".join(archiving_options)
         raise ArchiveError(f"archive_format: expected one of {known}, got {archive_format!r}")
-    name = manifest["model"]["modelName"]
+    name = archive.model["modelName"]
     target = Path(utils.get_archive_export_path(str(export_path), name, archive_format))
     if target.exists():
         if not force:
             raise ArchiveError(f"{target} is there already; remove it or set force")
         shutil.rmtree(target) if target.is_dir() else target.unlink()
     export_path.mkdir(parents=True, exist_ok=True)
-    utils.archive(
-        str(export_path), name, str(folder), json.dumps(manifest, indent=2), archive_format
-    )
+    manifest = json.dumps(archive.manifest, indent=2)
+    utils.archive(str(export_path), name, str(archive.folder), manifest, archive_format)
     return target

@@ -1,0 +1,170 @@
+"""What a coded archive carries beside the user's files: how it gets in, and out again.
+
+The entry file and the plan always; the model-config.yaml with what a coded model needs; and, where
+they are given or asked for, the accuracy report, a locator, the weights of a code's roles
+(``archive.weights``), and the probe: the known query that every worker is asked now and then. Its
+``probe.json`` names the files, and the plugin reads it (docs/protocol.md).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from importlib import resources
+from pathlib import Path
+
+import yaml
+
+from approxifer_torchserve.artifacts.locator_file import load_locator, with_locator
+from approxifer_torchserve.serving.archive.inspection import handler_file
+from approxifer_torchserve.serving.archive.options import Options
+from approxifer_torchserve.serving.archive.packing import ArchiveError, Unpacked
+from approxifer_torchserve.serving.archive.sample import SampleReport, content_type_of
+from approxifer_torchserve.serving.archive.settings import CONFIG_FILE
+from approxifer_torchserve.serving.archive.weights import PREFIX, put_weights, remove_weights
+from approxifer_torchserve.serving.config import SECTION, ConfigError
+from approxifer_torchserve.serving.plan import PLAN_FILE, Plan
+
+ENTRY_FILE = "approxifer_handler.py"
+REPORT_FILE = "approxifer-report.json"
+LOCATOR_FILE = "locator.safetensors"
+PROBE_FILE = "probe.json"
+BODY_FILE = "probe.body"
+PREDICTION_FILE = "probe.safetensors"
+UNCALIBRATED = (
+    "no locator is in the archive: this check finds gross faults only (huge numbers, NaN); fit one "
+    "with approxifer calibrate and give it by --locator"
+)
+
+
+def keep_names_free(archive: Unpacked, options: Options) -> None:
+    """Raises ``ArchiveError`` where a file of the user's would be written over."""
+    folder = archive.folder
+    taken = {ENTRY_FILE: "the entry file", LOCATOR_FILE: "the locator"}
+    if options.locator is None:
+        del taken[LOCATOR_FILE]
+    taken.update({path.name: "a code's weights" for path in folder.glob(f"{PREFIX}*")})
+    for name, what in taken.items():
+        if (folder / name).exists() or handler_file(archive.model["handler"]) == name:
+            raise ArchiveError(f"the name {name} is taken by {what}; rename yours")
+
+
+def put_contents(
+    archive: Unpacked, plan: Plan, model_yaml: dict[str, object], options: Options
+) -> tuple[Plan, list[str]]:
+    """Puts all but the probe into an archive; a second call replaces what the first put in.
+
+    Args:
+        archive: The user's files.
+        plan: How it is served.
+        model_yaml: The ``model-config.yaml`` of the coded model.
+        options: The user's files for it.
+
+    Returns:
+        The plan as it lies in the archive, with the names of files in it, and warnings.
+
+    Raises:
+        ConfigError: A file is not what this plan needs; says which option to change.
+        ArchiveError: The handler cannot use weights of a role.
+    """
+    folder, warnings = archive.folder, []
+    entry = resources.files("approxifer_torchserve.handlers").joinpath(ENTRY_FILE)
+    (folder / ENTRY_FILE).write_bytes(entry.read_bytes())
+    if options.report is not None:
+        (folder / REPORT_FILE).write_bytes(options.report.read_bytes())
+    if options.locator is not None:
+        plan = _put_locator(folder, options.locator, plan)
+    elif plan.locates:
+        warnings.append(UNCALIBRATED)
+    plan = put_weights(archive, options.weights, plan)
+    if plan.worker.weights and not plan.policy.reconstruct:
+        warnings.append(f"no parity is used: {plan.policy.reconstruct_reason}")
+    plan.write(folder)
+    text = yaml.safe_dump(model_yaml, sort_keys=False)
+    (folder / archive.model.get("configFile", CONFIG_FILE)).write_text(text, encoding="utf-8")
+    return plan, warnings
+
+
+def _put_locator(folder: Path, source: Path, plan: Plan) -> Plan:
+    """Checks a file of ``save_locator`` against the plan's code and puts it in."""
+    if not plan.locates:
+        raise ConfigError(
+            f"locator: nothing in this archive would use it (check: {plan.check}, mode: "
+            f"{plan.mode}); set code.byzantine above 0 or policy.verify to parity"
+        )
+    if plan.code.settings().get("locator") is not None:
+        raise ConfigError(
+            "locator: handler.approxifer.code.locator names another one; leave one of them out"
+        )
+    try:
+        locator = load_locator(source)
+        with_locator(plan.code.make(), locator)
+    except (OSError, TypeError, ValueError) as error:
+        raise ConfigError(f"locator: {error}") from error
+    (folder / LOCATOR_FILE).write_bytes(source.read_bytes())
+    return plan.with_worker(locator=LOCATOR_FILE, locator_fingerprint=locator.fingerprint)
+
+
+def put_probe(folder: Path, plan: Plan, options: Options, found: SampleReport | None) -> None:
+    """Puts the sample and the model's prediction for it in, if the plan asks for probes.
+
+    Args:
+        folder: The archive's files.
+        plan: How it is served.
+        options: What was asked for, with the sample.
+        found: What became of it; None without one.
+
+    Raises:
+        ConfigError: There is no sample, or its prediction cannot be had.
+    """
+    key = f"{SECTION}.policy.probe_every_s"
+    if plan.policy.probe_every_s == 0:
+        return
+    if options.sample is None or found is None:
+        raise ConfigError(f"{key}: probes need a sample request (--sample)")
+    if not found.known_prediction:
+        raise ConfigError(
+            f"{key}: this handler's predictions cannot be had for probes: {found.reason}"
+        )
+    (folder / BODY_FILE).write_bytes(options.sample.read_bytes())
+    (folder / PREDICTION_FILE).write_bytes(bytes.fromhex(found.known_prediction))
+    kind = options.sample_content_type or content_type_of(options.sample)
+    probe = {
+        # As TorchServe marks a request to /predictions, so that no envelope is looked for.
+        "headers": {"explain": "False", "url_path": ""},
+        "parameters": [{"name": "body", "content_type": kind, "file": BODY_FILE}],
+        "prediction": PREDICTION_FILE,
+    }
+    (folder / PROBE_FILE).write_text(json.dumps(probe, indent=1), encoding="utf-8")
+
+
+def wrapped(archive: Unpacked) -> Unpacked:
+    """Returns the archive under the manifest of a coded one, which names our entry file."""
+    model = {"configFile": CONFIG_FILE, **archive.model, "handler": ENTRY_FILE}
+    return dataclasses.replace(archive, manifest={**archive.manifest, "model": model})
+
+
+def unwrap(archive: Unpacked) -> None:
+    """Takes everything that an earlier wrapping put in out of an archive again.
+
+    Raises:
+        ArchiveError: Its plan does not say what was wrapped.
+    """
+    folder, model = archive.folder, archive.model
+    try:
+        worker = Plan.read(folder).worker
+        (folder / model.pop("configFile")).unlink()
+        model["handler"] = worker.handler
+        if (name := worker.unwrapped.configFile) is not None:
+            model["configFile"] = name
+            text = yaml.safe_dump(worker.unwrapped.yaml, sort_keys=False)
+            (folder / name).write_text(text, encoding="utf-8")
+    except (OSError, ValueError, KeyError) as error:
+        raise ArchiveError(
+            f"source: its {PLAN_FILE} does not say what was wrapped ({error})"
+        ) from error
+    remove_weights(folder, worker)
+    if worker.locator is not None:
+        (folder / LOCATOR_FILE).unlink(missing_ok=True)
+    for name in (PLAN_FILE, ENTRY_FILE, REPORT_FILE, PROBE_FILE, BODY_FILE, PREDICTION_FILE):
+        (folder / name).unlink(missing_ok=True)
