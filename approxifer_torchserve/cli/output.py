@@ -15,6 +15,7 @@ from rich.console import Console
 console = Console(highlight=False)
 errors = Console(stderr=True, highlight=False)
 
+Out = Annotated[Path, typer.Option(help="Folder for the report.", file_okay=False)]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 Management = Annotated[
     str,

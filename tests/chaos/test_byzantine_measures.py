@@ -186,8 +186,9 @@ def test_the_report_has_a_row_per_lie_and_a_column_per_policy(tmp_path):
         cell("pair", found=(0.4,)),
     ]
     size = byzantine_cells.Size(policies=("none", "pair", "coded"), kinds=("gaussian",))
-    sheet = byzantine_report.write_report(tmp_path, cells, size, 0.5)
-    wrong, seconds, decoded, cost = sheet.tables
+    report = byzantine_report.report(tmp_path, cells, size)
+    report.write(tmp_path, 0.5)
+    wrong, seconds, decoded, cost = report.tables
     assert wrong.columns == ("lie", "none", "pair", "coded")
     assert wrong.rows == (("nobody lies", "0.0", "", ""), ("gaussian", "50.0", "0.0", "10.0"))
     assert seconds.rows == (("gaussian", "never", "0.4", "0.4"),)

@@ -16,7 +16,7 @@ class Kept:
         conditions: What the results depend on: sizes, seed.
 
     Attributes:
-        results: All so far.
+        results: All results so far.
     """
 
     def __init__(self, path: Path, conditions: Mapping[str, Any]) -> None:
@@ -34,7 +34,7 @@ class Kept:
             path.write_text(head + "\n")
 
     def add(self, result: dict[str, Any]) -> None:
-        """Keep a result."""
+        """Keeps a result."""
         self.results.append(result)
         with self.path.open("a") as file:
             file.write(json.dumps(result) + "\n")
