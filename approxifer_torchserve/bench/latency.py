@@ -106,15 +106,6 @@ class Slice:
         """What tells it from the others."""
         return self.phase, self.turn, self.server
 
-    def written(self) -> dict[str, Any]:
-        """Returns it as JSON."""
-        return asdict(self)
-
-    @classmethod
-    def read(cls, found: Mapping[str, Any]) -> Slice:
-        """Makes it of what `written` returned."""
-        return cls(**{**found, "records": tuple(Record(**one) for one in found["records"])})
-
 
 @dataclass(frozen=True)
 class Competitor:
@@ -212,9 +203,8 @@ def run_latency(out: Path, size: Size, console: Console) -> Report:
         LaunchError: A server did not start.
         ClusterError: Workers did not come up.
     """
-    kept = Kept(out / "slices.jsonl", asdict(size))
-    slices = [Slice.read(one) for one in kept.results]
-    done = {one.key for one in slices}
+    kept = Kept(out / "slices.jsonl", asdict(size), Slice)
+    done = {one.key for one in kept.results}
     names = [one.name for one in competitors(size.queries)]
     todo = [
         # The same load in a turn for all, another in each phase.
@@ -235,10 +225,9 @@ def run_latency(out: Path, size: Size, console: Console) -> Report:
             samples = model.samples(64)
             for phase, seed, turn, name in todo:
                 bar.update(task, description=f"{phase.name}, turn {turn + 1}: {name}")
-                slices.append(entrants[name].run(phase, samples, seed, turn))
-                kept.add(slices[-1].written())
+                kept.add(entrants[name].run(phase, samples, seed, turn))
                 bar.advance(task)
-    return report(out, size, slices)
+    return report(out, size, kept.results)
 
 
 def _start(stack: ExitStack, size: Size) -> dict[str, Entrant]:

@@ -6,7 +6,7 @@ many workers each, one loaded at a time, in turns that alternate::
     saturated, healthy ──▶ in mid-run all workers k times slower, still saturated ──▶ well again
                            └── answers per second, and jobs beyond one a request, are from here
 
-The healthy part is long enough that lateness is again judged by healthy times: each slowdown is
+The healthy part is long enough that lateness is again told by healthy times: each slowdown is
 a surprise.
 """
 
@@ -17,11 +17,12 @@ import threading
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 from approxifer_torchserve.bench.harness import model
 from approxifer_torchserve.bench.harness.report import Check, Report, Say, Table
-from approxifer_torchserve.bench.harness.schedule import order
+from approxifer_torchserve.bench.harness.schedule import alternate
 from approxifer_torchserve.bench.harness.server import Served, State, idle
 from approxifer_torchserve.bench.harness.summary import Ratio
 
@@ -144,7 +145,8 @@ def run_slowdown(size: Size, say: Say = print) -> Report:
                 for side in sides:
                     models.enter_context(side.serving(f"batch{batch}", size.workers))
                 say(f"batch {batch}: {size.turns} turns, all {size.workers} workers slow in each")
-                found.append(_compare(sides, size, batch))
+                turn = partial(_turn, size=size, batch=batch)
+                found.append(Comparison(batch, **alternate(sides, size.turns, turn)))
                 say(f"{found[-1].line()}; {found[-1].extra:.3f} extra jobs per request")
     return _report(size, found)
 
@@ -161,15 +163,7 @@ def _archive(side: Served, size: Size) -> None:
         )
 
 
-def _compare(sides: Sequence[Served], size: Size, batch: int) -> Comparison:
-    turns: dict[str, list[Turn]] = {side.name: [] for side in sides}
-    for number in range(size.turns):
-        for side in order(sides, number):
-            turns[side.name].append(_turn(side, size, batch, coded=side.plugin))
-    return Comparison(batch, tuple(turns["off"]), tuple(turns["on"]))
-
-
-def _turn(served: Served, size: Size, batch: int, coded: bool) -> Turn:
+def _turn(served: Served, size: Size, batch: int) -> Turn:
     name = f"batch{batch}"
     # Enough that each worker's next batch waits already while it serves one.
     clients = 2 * size.workers * batch
@@ -177,7 +171,7 @@ def _turn(served: Served, size: Size, batch: int, coded: bool) -> Turn:
     seen: list[State] = []
 
     def begin() -> None:
-        if coded:
+        if served.plugin:
             seen.append(served.state(name))
         served.faults.put_all(size.fault)
 
@@ -190,7 +184,7 @@ def _turn(served: Served, size: Size, batch: int, coded: bool) -> Turn:
         timer.cancel()
         timer.join()
         served.faults.clear()
-    requests, extra = _since(seen[0], served.once(name, idle, 10)) if coded else (0, 0)
+    requests, extra = _since(seen[0], served.once(name, idle, 10)) if seen else (0, 0)
     return Turn(burst.per_second, requests, extra, burst.failed, burst.wrong)
 
 

@@ -18,7 +18,7 @@ import psutil
 from approxifer_torchserve.bench.harness import model
 from approxifer_torchserve.bench.harness.load import Burst, ClosedLoop
 from approxifer_torchserve.bench.harness.report import Check, Report, Say, Table
-from approxifer_torchserve.bench.harness.schedule import order
+from approxifer_torchserve.bench.harness.schedule import alternate
 from approxifer_torchserve.bench.harness.server import Served, cpu_seconds
 from approxifer_torchserve.bench.harness.summary import Ratio
 from approxifer_torchserve.serving.server.launcher import worker_processes
@@ -203,15 +203,14 @@ def _archive(side: Served, size: Size) -> None:
 
 
 def _compare(sides: Sequence[Served], size: Size, body_bytes: int, batch: int) -> Comparison:
-    slices: dict[str, list[Slice]] = {side.name: [] for side in sides}
+    def measure(side: Served) -> Slice:
+        before = Spent.of(side)
+        burst = _load(side, size, body_bytes, batch).run(size.slice_s)
+        return _slice(burst, before, Spent.of(side))
+
     for side in sides:
         _load(side, size, body_bytes, batch).run(size.warm_s)
-    for turn in range(size.turns):
-        for side in order(sides, turn):
-            before = Spent.of(side)
-            burst = _load(side, size, body_bytes, batch).run(size.slice_s)
-            slices[side.name].append(_slice(burst, before, Spent.of(side)))
-    return Comparison(body_bytes, batch, tuple(slices["plain"]), tuple(slices["coded"]))
+    return Comparison(body_bytes, batch, **alternate(sides, size.turns, measure))
 
 
 def _load(side: Served, size: Size, body_bytes: int, batch: int) -> ClosedLoop:

@@ -1,4 +1,4 @@
-"""The bench's own judgement: each broken promise must be seen."""
+"""The bench's own checks: each broken promise must be seen."""
 
 import asyncio
 import json
@@ -10,7 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 import torch
 
-from approxifer_torchserve.bench.chaos.answers import MAX_T, Bodies, Judgement, typical_error
+from approxifer_torchserve.bench.chaos.answers import MAX_T, Bodies, Finding, typical_error
 from approxifer_torchserve.bench.chaos.bench import Asker
 from approxifer_torchserve.bench.chaos.faults import Event
 from approxifer_torchserve.bench.chaos.report import report
@@ -170,8 +170,8 @@ def test_what_a_code_makes_of_bodies_is_on_their_line_and_what_bytes_lost_is_not
     contents = [bodies.body(number) for number in range(4)]
     assert len({content[4096:4352] for content in contents}) == 4, "rows differ"
     right = [bench_model.right_answer(content) for content in contents]
-    assert [bodies.judge(i, "exact", json.dumps(one).encode()) for i, one in enumerate(right)] == [
-        Judgement()
+    assert [bodies.check(i, "exact", json.dumps(one).encode()) for i, one in enumerate(right)] == [
+        Finding()
     ] * 4
     scores = torch.tensor([one["scores"] for one in right])
     code = make_code("approxifer", queries=4, stragglers=2, systematic=False)
@@ -179,24 +179,24 @@ def test_what_a_code_makes_of_bodies_is_on_their_line_and_what_bytes_lost_is_not
     came = torch.tensor([True, False, True, True, False, True])
     for number, row in enumerate(code.decode(predictions, came)):
         decoded = {"class": int(row.argmax()), "scores": row.tolist()}
-        judged = bodies.judge(number, "reconstructed", json.dumps(decoded).encode())
-        assert not judged.damaged, judged
-        assert 0 < judged.error < 1
-        assert bodies.judge(number, "hedged", json.dumps(decoded).encode()).wrong
+        found = bodies.check(number, "reconstructed", json.dumps(decoded).encode())
+        assert not found.damaged, found
+        assert 0 < found.error < 1
+        assert bodies.check(number, "hedged", json.dumps(decoded).encode()).wrong
         spoilt = {**decoded, "scores": [*decoded["scores"][:-1], decoded["scores"][-1] * 1.1 + 9e4]}
-        assert bodies.judge(number, "reconstructed", json.dumps(spoilt).encode()).damaged
+        assert bodies.check(number, "reconstructed", json.dumps(spoilt).encode()).damaged
     for content in (b"{", b"[]", b'{"class": 0, "scores": [1.0]}', b'{"class": 0}'):
-        assert bodies.judge(0, "reconstructed", content).damaged
-        assert bodies.judge(0, "exact", content).wrong
+        assert bodies.check(0, "reconstructed", content).damaged
+        assert bodies.check(0, "exact", content).wrong
     nan = {"class": 0, "scores": [float("nan")] * 10}
-    assert bodies.judge(0, "reconstructed", json.dumps(nan).encode()).damaged
+    assert bodies.check(0, "reconstructed", json.dumps(nan).encode()).damaged
 
 
 def test_answers_of_other_requests_are_seen():
     bodies = Bodies(256)
     other = json.dumps(bench_model.right_answer(bodies.body(8))).encode()
-    assert bodies.judge(9, "hedged", other).wrong
-    assert bodies.judge(9, "reconstructed", other).error > 0.1
+    assert bodies.check(9, "hedged", other).wrong
+    assert bodies.check(9, "reconstructed", other).error > 0.1
     assert len({bodies.place(number) for number in range(MAX_T)}) == MAX_T
 
 

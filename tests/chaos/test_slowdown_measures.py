@@ -1,4 +1,4 @@
-"""The bench about a slowdown of everything: what it counts, and its judgement."""
+"""The bench about a slowdown of everything: what it counts, and its checks."""
 
 import json
 import threading
@@ -48,7 +48,7 @@ class Served:
     """One worker over HTTP, as slow as the fault file says, in place of a TorchServe."""
 
     def __init__(self, folder):
-        self.faults = FaultFile(folder / "faults.json")
+        self.faults, self.plugin = FaultFile(folder / "faults.json"), True
         served, self.requests = self, 0
         self.lock = threading.Lock()
 
@@ -87,7 +87,7 @@ class Served:
 def test_only_the_slow_part_of_a_turn_counts(tmp_path):
     served = Served(tmp_path)
     try:
-        turn = slowdown._turn(served, SIZE, batch=1, coded=True)
+        turn = slowdown._turn(served, SIZE, batch=1)
     finally:
         served.server.shutdown()
         served.server.server_close()

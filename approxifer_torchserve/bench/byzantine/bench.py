@@ -15,7 +15,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import count
 from pathlib import Path
 
@@ -30,16 +30,17 @@ from approxifer_torchserve.bench.byzantine.cells import (
     Cell,
     Size,
     Stage,
-    Store,
     accent,
     fault,
     in_quarantine,
+    left,
     plan,
     tally,
 )
 from approxifer_torchserve.bench.byzantine.model import Model, is_wrong, same_class
 from approxifer_torchserve.bench.byzantine.policies import Layout, policies
 from approxifer_torchserve.bench.byzantine.report import report
+from approxifer_torchserve.bench.harness.kept import Kept
 from approxifer_torchserve.bench.harness.load import (
     RECONSTRUCTED,
     arrival_times,
@@ -236,8 +237,9 @@ def run_byzantine(out: Path, size: Size, console: Console, only: Sequence[str] =
         ClusterError: Workers did not come up, or did not become well.
         OSError: The network could not be trained.
     """
-    store = Store(out / "cells.jsonl", size)
-    todo = [stage for stage in store.left(plan(size)) if not only or stage.policy in only]
+    kept = Kept(out / "cells.jsonl", asdict(size), Cell)
+    stages = [stage for stage in plan(size) if not only or stage.policy in only]
+    todo = left(stages, kept.results)
     if todo:
         columns = (TextColumn("{task.description:40}"), BarColumn(), TimeElapsedColumn())
         total = sum(seconds for stage in todo for _, _, seconds in stage.cells)
@@ -251,12 +253,12 @@ def run_byzantine(out: Path, size: Size, console: Console, only: Sequence[str] =
             with Served() as served:
                 lab = Lab(size, model, served, count(1))
                 for stage in todo:
-                    for seconds in _measure(lab, stage, store, say):
+                    for seconds in _measure(lab, stage, kept, say):
                         bar.advance(task, seconds)
-    return report(out, store.cells, size)
+    return report(out, kept.results, size)
 
 
-def _measure(lab: Lab, stage: Stage, store: Store, say: Say) -> Iterator[float]:
+def _measure(lab: Lab, stage: Stage, kept: Kept[Cell], say: Say) -> Iterator[float]:
     """Measures a stage's cells, and yields the seconds of each when it is kept."""
     workers, policy = stage.layout.workers, stage.policy
 
@@ -267,5 +269,5 @@ def _measure(lab: Lab, stage: Stage, store: Store, say: Say) -> Iterator[float]:
     with lab.serving(stage.layout, policy, fitting) as trial:
         for kind, liars, seconds in stage.cells:
             say(f"{workers} workers, {policy}: {liars} × {kind}")
-            store.add(trial.cell(kind, liars, seconds))
+            kept.add(trial.cell(kind, liars, seconds))
             yield seconds

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import Any
 
 from approxifer_torchserve.bench.byzantine.policies import POLICIES, SMALL, Layout
-from approxifer_torchserve.bench.harness.kept import Kept
 from approxifer_torchserve.bench.harness.summary import quantile
 
 RARE = "gaussian 1 in 5"
@@ -256,35 +254,13 @@ def plan(size: Size) -> list[Stage]:
     return stages
 
 
-class Store:
-    """The cells measured so far, so that a stopped run goes on.
-
-    Args:
-        path: The file; one that was written for another size is begun anew.
-        size: What this run measures.
-    """
-
-    def __init__(self, path: Path, size: Size) -> None:
-        self._kept = Kept(path, asdict(size))
-        self.cells = [_cell(one) for one in self._kept.results]
-
-    def add(self, cell: Cell) -> None:
-        """Keeps a cell."""
-        self.cells.append(cell)
-        self._kept.add(asdict(cell))
-
-    def left(self, stages: Sequence[Stage]) -> list[Stage]:
-        """Returns what of a plan is not measured yet."""
-        done = {cell.key for cell in self.cells}
-        found = []
-        for stage in stages:
-            prefix = (stage.layout.workers, stage.policy)
-            cells = tuple(cell for cell in stage.cells if (*prefix, *cell[:2]) not in done)
-            if cells:
-                found.append(Stage(stage.layout, stage.policy, cells))
-        return found
-
-
-def _cell(read: dict[str, Any]) -> Cell:
-    lists = ("found_s", "convicted", "quarantined")
-    return Cell(**{**read, **{name: tuple(read[name]) for name in lists}})
+def left(stages: Sequence[Stage], measured: Sequence[Cell]) -> list[Stage]:
+    """Returns what of a plan is not measured yet."""
+    done = {cell.key for cell in measured}
+    found = []
+    for stage in stages:
+        prefix = (stage.layout.workers, stage.policy)
+        cells = tuple(cell for cell in stage.cells if (*prefix, *cell[:2]) not in done)
+        if cells:
+            found.append(replace(stage, cells=cells))
+    return found

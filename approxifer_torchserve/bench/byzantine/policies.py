@@ -19,8 +19,8 @@ WHAT = {
     "parity-audit": "one parity per group, checked behind the answers; no probes",
     "parity": "one parity per group, checked before the answers",
     "vote": "2E+1 workers compute each query, E+1 must agree",
-    "pairs": "code 'pairs' locates with E; doubtful members are computed again",
-    "pairs-decode": "the same; doubtful members are decoded from the others",
+    "pairs": "code 'pairs' locates with E; suspected members are computed again",
+    "pairs-decode": "the same; suspected members are decoded from the others",
     "coded": "fully coded ApproxIFER; the decode job leaves out whom it locates",
 }
 

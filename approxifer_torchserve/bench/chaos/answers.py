@@ -35,7 +35,7 @@ CHECKED = ("exact", "hedged")
 
 
 @dataclass(frozen=True)
-class Judgement:
+class Finding:
     """What an answer with status 200 is worth.
 
     Attributes:
@@ -82,7 +82,7 @@ class Bodies:
         order = np.random.default_rng(number).permutation(len(self._rows))
         return self._with(order, self.place(number))
 
-    def judge(self, number: int, outcome: str, content: bytes) -> Judgement:
+    def check(self, number: int, outcome: str, content: bytes) -> Finding:
         """Compares an answer with status 200 with what request ``number`` should get.
 
         Args:
@@ -95,20 +95,20 @@ class Bodies:
             answer: dict[str, Any] = json.loads(content)
             scores = _scores(answer)
         except (ValueError, KeyError, TypeError):
-            return Judgement(outcome != RECONSTRUCTED, outcome == RECONSTRUCTED, None, said)
+            return Finding(outcome != RECONSTRUCTED, outcome == RECONSTRUCTED, None, said)
         right = self.origin + self.place(number) * self.direction
         if outcome in CHECKED:
             good = np.array_equal(scores, right) and answer["class"] == int(right.argmax())
-            return Judgement(wrong=not good, says="" if good else said)
+            return Finding(wrong=not good, says="" if good else said)
         if outcome != RECONSTRUCTED:
-            return Judgement(wrong=True, says=f"its outcome is called {outcome}: {said}")
+            return Finding(wrong=True, says=f"its outcome is called {outcome}: {said}")
         if scores.shape != right.shape or not np.isfinite(scores).all():
-            return Judgement(damaged=True, says=said)
+            return Finding(damaged=True, says=said)
         t = float((scores - self.origin) @ self.direction / (self.direction @ self.direction))
         off = np.abs(scores - self.origin - t * self.direction).max() / self.scale
         damaged = bool(off > OFF_LINE or answer.get("class") != int(scores.argmax()))
         error = abs(t - self.place(number)) / MAX_T
-        return Judgement(damaged=damaged, error=error, says=said if damaged else "")
+        return Finding(damaged=damaged, error=error, says=said if damaged else "")
 
 
 def _scores(answer: dict[str, Any]) -> NDArray[np.float64]:
@@ -126,7 +126,7 @@ def typical_error(queries: int, stragglers: int, systematic: bool, draws: int = 
         draws: How many groups of random queries there are per pattern of missing answers.
 
     Returns:
-        The median distance of a reconstructed answer from the true one, as `Judgement.error`: over
+        The median distance of a reconstructed answer from the true one, as `Finding.error`: over
         all queries, or over the lost ones where the others have exact answers.
     """
     code = make_code("approxifer", queries=queries, stragglers=stragglers, systematic=systematic)

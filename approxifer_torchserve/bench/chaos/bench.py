@@ -17,7 +17,7 @@ from typing import Any
 
 import httpx
 
-from approxifer_torchserve.bench.chaos.answers import Bodies, Judgement
+from approxifer_torchserve.bench.chaos.answers import Bodies, Finding
 from approxifer_torchserve.bench.chaos.faults import Chaos, Schedule
 from approxifer_torchserve.bench.chaos.report import report
 from approxifer_torchserve.bench.chaos.run import GRACE_S, POLICIES, Attempt, Run, Size, Variant
@@ -111,7 +111,7 @@ class Lab:
 
 
 class Asker:
-    """Sends requests and judges what comes.
+    """Sends requests and checks what comes.
 
     Args:
         client: The pooled client.
@@ -131,17 +131,17 @@ class Asker:
         content = self.bodies.body(number)
         sent = time.perf_counter()
         reply = await ask(self.client, self.target, content, sent, self.limit_s)
-        judged, detail, outcome = Judgement(), reply.detail, reply.outcome or "none"
+        found, detail, outcome = Finding(), reply.detail, reply.outcome or "none"
         if reply.status == 200:
-            judged = self.bodies.judge(number, outcome, reply.content)
-            detail = judged.says
+            found = self.bodies.check(number, outcome, reply.content)
+            detail = found.says
         elif reply.status:
             detail = _message(reply.content)
         else:
             outcome = "lost"
         return Attempt(
             sent - self.start, reply.latency_s, reply.status, outcome,
-            judged.wrong, judged.damaged, judged.error, detail,
+            found.wrong, found.damaged, found.error, detail,
         )  # fmt: skip
 
 

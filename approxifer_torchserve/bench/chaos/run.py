@@ -90,7 +90,7 @@ class Attempt:
         outcome: The plugin's word for how the answer came about.
         wrong: Whether an answer that is called exact or hedged is not the model's own.
         damaged: Whether an answer that is called reconstructed is one that no code makes.
-        error: How far a reconstructed answer is off, see `answers.Judgement`.
+        error: How far a reconstructed answer is off, see `answers.Finding`.
         detail: What was said where the status is not 200, or what was wrong.
     """
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from approxifer_torchserve.bench.harness.load import Record, Sample, Target, open_loop
+from approxifer_torchserve.bench.harness.server import Served
 
 # Called with the server's name when its slice starts; runs beside the load.
 Disturbance = Callable[[str], Awaitable[None]]
@@ -42,6 +43,17 @@ def order(sides: Sequence[T], turn: int) -> list[T]:
     first = turn // 2 % len(sides)
     turned = [*sides[first:], *sides[:first]]
     return turned[::-1] if turn % 2 else turned
+
+
+def alternate(
+    sides: Sequence[Served], turns: int, measure: Callable[[Served], T]
+) -> dict[str, tuple[T, ...]]:
+    """Measures servers in turn, and returns what each gave in all turns, by its name."""
+    found: dict[str, list[T]] = {side.name: [] for side in sides}
+    for turn in range(turns):
+        for side in order(sides, turn):
+            found[side.name].append(measure(side))
+    return {name: tuple(each) for name, each in found.items()}
 
 
 def run_phase(
