@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import count
 from pathlib import Path
@@ -74,28 +74,6 @@ class Lab:
     model: Model
     served: Served
     seeds: Iterator[int]
-
-    @contextlib.contextmanager
-    def serving(
-        self, layout: Layout, policy: str, progress: Callable[[int, int], None] | None = None
-    ) -> Iterator[Trial]:
-        """Archives a policy's model and registers it while a block lasts.
-
-        Args:
-            layout: Workers and liars.
-            policy: Name of the policy.
-            progress: Called while a locator is fitted; see `Model.locator`.
-
-        Raises:
-            ClusterError: Workers did not come up.
-        """
-        made = policies(layout, self.size.rate, self.size.probe_every_s)[policy]
-        name = f"{policy}-{layout.workers}"
-        if made.located:
-            self.model.locator(made.code, progress)
-        self.model.archive(self.served.store, name, made, self.size.service_ms)
-        with self.served.serving(name, layout.workers, START_S):
-            yield Trial(self, layout, policy, name)
 
 
 class Trial:
@@ -260,13 +238,19 @@ def run_byzantine(out: Path, size: Size, console: Console, only: Sequence[str] =
 
 def _measure(lab: Lab, stage: Stage, kept: Kept[Cell], say: Say) -> Iterator[float]:
     """Measures a stage's cells, and yields the seconds of each when it is kept."""
-    workers, policy = stage.layout.workers, stage.policy
+    size, layout, policy = lab.size, stage.layout, stage.policy
+    workers, name = layout.workers, f"{policy}-{layout.workers}"
 
     def fitting(done: int, of: int) -> None:
         say(f"{policy}: fit the locator {100 * done // of} %")
 
+    made = policies(layout, size.rate, size.probe_every_s)[policy]
+    if made.located:
+        lab.model.locator(made.code, fitting)
     say(f"{policy}: start {workers} workers")
-    with lab.serving(stage.layout, policy, fitting) as trial:
+    lab.model.archive(lab.served.store, name, made, size.service_ms)
+    with lab.served.serving(name, workers, START_S):
+        trial = Trial(lab, layout, policy, name)
         for kind, liars, seconds in stage.cells:
             say(f"{workers} workers, {policy}: {liars} × {kind}")
             kept.add(trial.cell(kind, liars, seconds))
