@@ -54,10 +54,6 @@ def _bench(out: Path, as_json: bool) -> Iterator[Callable[[Report], None]]:
         yield publish
 
 
-def _say(text: str) -> None:
-    errors.print(text, highlight=False)
-
-
 def _known(option: str, given: Iterable[str], known: Iterable[str]) -> None:
     """Refuses names that there are not."""
     unknown = sorted(set(given) - set(known))
@@ -95,7 +91,7 @@ def throughput(
             size = replace(size, batches=tuple(batch))
         if body:
             size = replace(size, sizes=tuple(body))
-        publish(run_throughput(size, _say))
+        publish(run_throughput(size, errors.print))
 
 
 @app.command()
@@ -118,7 +114,7 @@ def slowdown(
         size = Size(factor=factor, workers=workers, turns=turns, slow_s=slow_s)
         if batch:
             size = replace(size, batches=tuple(batch))
-        publish(run_slowdown(size, _say))
+        publish(run_slowdown(size, errors.print))
 
 
 @app.command()
@@ -168,7 +164,7 @@ def chaos(
             for bytes_ in body or [Variant.body_bytes]
         ]
         wanted: list[Schedule] = ["A" if name == "A" else "B" for name in schedule]
-        publish(run_chaos(out, size, variants, wanted, seconds, seed, _say))
+        publish(run_chaos(out, size, variants, wanted, seconds, seed, errors.print))
 
 
 @app.command()
@@ -219,7 +215,7 @@ def soak(
         from approxifer_torchserve.bench.soak import Size, run_soak
 
         size = Size(requests=requests, warm_up=warm_up, workers=workers, body_bytes=body_bytes)
-        publish(run_soak(out, size, _say))
+        publish(run_soak(out, size, errors.print))
 
 
 @app.command()
