@@ -217,12 +217,14 @@ def run_demo(
         demo = Demo(size, seed, stack.enter_context(bar))
         demo.step("train")
         model = digits.train(work, size.epochs)
-        demo.step(f"start 2 servers, {size.workers} workers each")
+        demo.step("start 2 servers")
         sides = {
             name: stack.enter_context(Served(name, plugin=name == "coded"))
             for name in ("coded", "plain")
         }
+        demo.step("archive")
         digits.make_archives(model, sides["coded"].store, sides["plain"].store, size.queries)
+        demo.step(f"start {size.workers} workers on each")
         # Both at once: loading is mostly waiting for imports from disk.
         with ThreadPoolExecutor() as pool:
             started = [
