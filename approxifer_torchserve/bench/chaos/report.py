@@ -7,23 +7,15 @@ from pathlib import Path
 
 from matplotlib.patches import Patch
 
+from approxifer_torchserve.bench.chaos.faults import KINDS
 from approxifer_torchserve.bench.chaos.run import GRACE_S, Run
-from approxifer_torchserve.bench.harness.plot import (
-    BLUE,
-    GREEN,
-    ORANGE,
-    PINK,
-    RED,
-    SKY,
-    YELLOW,
-    plt,
-    save,
-)
+from approxifer_torchserve.bench.harness.plot import COLOURS, plt, save
 from approxifer_torchserve.bench.harness.report import Report, Table
 
-FAULTS = {"kill": RED, "freeze": BLUE, "slow": YELLOW, "garbage": PINK}
+FAULTS = dict(zip(KINDS, (COLOURS[one] for one in ("red", "blue", "yellow", "pink")), strict=True))
 ANSWERS = {
-    "exact": "#bbbbbb", "hedged": GREEN, "reconstructed": SKY, "refused": ORANGE, "lost": "#000000",
+    "exact": "#bbbbbb", "hedged": COLOURS["green"], "reconstructed": COLOURS["sky"],
+    "refused": COLOURS["orange"], "lost": "#000000",
 }  # fmt: skip
 COLUMNS = (
     "variant", "schedule", "requests", "exact", "hedged", "reconstructed", "refused", "lost",

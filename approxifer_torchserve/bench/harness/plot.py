@@ -14,13 +14,12 @@ from approxifer_torchserve.bench.harness.schedule import by_server
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 
-__all__ = [
-    "BLUE", "GREEN", "ORANGE", "PINK", "RED", "SKY", "YELLOW", "plt", "save", "tails",
-]  # fmt: skip
+__all__ = ["COLOURS", "plt", "save", "tails"]
 # Okabe and Ito's colours, which people with any colour vision tell apart.
-ORANGE, GREEN, SKY, YELLOW, BLUE, RED, PINK = (
-    "#e69f00", "#009e73", "#56b4e9", "#f0e442", "#0072b2", "#d55e00", "#cc79a7",
-)  # fmt: skip
+COLOURS = {
+    "orange": "#e69f00", "green": "#009e73", "sky": "#56b4e9", "yellow": "#f0e442",
+    "blue": "#0072b2", "red": "#d55e00", "pink": "#cc79a7",
+}  # fmt: skip
 
 
 def save(figure: Any, path: Path) -> None:
@@ -43,7 +42,8 @@ def tails(path: Path, phases: Mapping[str, Sequence[Record]]) -> None:
     )  # fmt: skip
     servers = dict.fromkeys(one.server for records in phases.values() for one in records)
     others = [name for name in servers if name != "coded"]
-    colours = {"coded": BLUE, **dict(zip(others, (RED, ORANGE, GREEN, PINK), strict=False))}
+    free = [COLOURS[name] for name in ("red", "orange", "green", "pink")]
+    colours = {"coded": COLOURS["blue"], **dict(zip(others, free, strict=False))}
     for axis, (phase, records) in zip(axes[0], phases.items(), strict=True):
         for server, group in by_server(records).items():
             times = sorted(1e3 * record.latency_s for record in group)
