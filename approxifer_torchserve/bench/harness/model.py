@@ -20,7 +20,7 @@ import yaml
 from approxifer_torchserve.bench.harness.load import ClosedLoop, Sample, Target, compare
 from approxifer_torchserve.serving.archive.wrap import wrap_archive
 
-WIDTH, CLASSES, LARGEST = 64, 10, 15
+WIDTH, CLASSES, MAX_NUMBER = 64, 10, 15
 SMALL_BYTES = 3 * 32 * 32 * 4  # a 32×32 colour image as float32, 12 KB
 LARGE_BYTES = 3 * 224 * 224 * 4  # a 224×224 one, 602 KB
 
@@ -38,7 +38,7 @@ def body(number: int, size: int = SMALL_BYTES) -> bytes:
     if size % (4 * WIDTH):
         raise ValueError(f"size: expected a multiple of {4 * WIDTH} bytes, got {size}")
     draw = np.random.default_rng(number)
-    return draw.integers(0, LARGEST + 1, size // 4).astype(np.float32).tobytes()
+    return draw.integers(0, MAX_NUMBER + 1, size // 4).astype(np.float32).tobytes()
 
 
 def right_answer(content: bytes) -> dict[str, Any]:
