@@ -1,1 +1,1 @@
-"""Worked examples, installed with the package so that `approxifer demo` runs anywhere."""
+"""Worked examples that the docs name; installed with the package, which never needs them."""

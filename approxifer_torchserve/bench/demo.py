@@ -2,17 +2,17 @@
 
 Order of events::
 
-    train ── archive (coded · plain twin · classic) ── two servers, as many workers each
+    train ── two servers, as many workers each ── archive (coded · plain twin · classic)
       └─ same bytes? ── capacity ── healthy ── one slow ── one killed ── classic ── report
 """
 
 from __future__ import annotations
 
-import asyncio
 import math
 import os
 import tempfile
 import time
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
@@ -25,24 +25,24 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from approxifer_torchserve.bench.digits import archives as digits
-from approxifer_torchserve.bench.harness import page, report
-from approxifer_torchserve.bench.harness.faults import FaultFile, Victims
-from approxifer_torchserve.bench.harness.load import Record, Sample, Target, closed_loop
-from approxifer_torchserve.bench.harness.report import MedianRatio, PhaseResult
+from approxifer_torchserve.bench.harness.faults import Victims
+from approxifer_torchserve.bench.harness.load import ClosedLoop, Record, Sample, Target
+from approxifer_torchserve.bench.harness.plot import tails
+from approxifer_torchserve.bench.harness.report import Check, Report, Table
 from approxifer_torchserve.bench.harness.schedule import Disturbance, Phase, run_phase
-from approxifer_torchserve.serving.server.cluster import Cluster
+from approxifer_torchserve.bench.harness.server import Served
+from approxifer_torchserve.bench.harness.summary import PhaseResult, Summary, write_requests
 from approxifer_torchserve.serving.server.grpc_client import GrpcPredictions
-from approxifer_torchserve.serving.server.launcher import TorchServe
-from approxifer_torchserve.serving.server.options import (
-    DEFAULT_VMARGS,
-    MB_PER_WORKER,
-    ServerOptions,
-)
+from approxifer_torchserve.serving.server.options import MB_PER_WORKER
 
 MAX_UTILISATION = 0.30
 SLOW_S = 1.0
 LOG_WIDTH = 110
 MODEL, CLASSIC = "digits", "digits-classic"
+COLUMNS = (
+    "phase", "server", "requests", "p50", "p99", "max", "exact", "hedged", "decoded", "failed",
+    "accuracy", "of decoded",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Size:
 
     Attributes:
         queries: K; the demo runs with S = 1, so K + 1 workers per server.
-        epochs: Of the training.
+        epochs: Epochs of the training.
         rate: Most requests per second.
         slice_s: Seconds of a slice.
         turns: Fewest slices per phase and server.
@@ -78,7 +78,7 @@ class Size:
         return self.queries + 1
 
     def phase(self, name: str, label: str, capacity: float) -> Phase:
-        """Plan a phase: the rate below the limit, and slices enough for all requests."""
+        """Plans a phase: the rate below the limit, and slices enough for all requests."""
         rate = min(self.rate, MAX_UTILISATION * capacity)
         # Three standard deviations more, so that chance does not leave a phase short.
         expected = self.requests + 3 * math.sqrt(self.requests)
@@ -88,73 +88,46 @@ class Size:
 
 FULL = Size()
 QUICK = Size(
-    queries=2,
-    epochs=4,
-    rate=20.0,
-    slice_s=2.0,
-    turns=2,
-    requests=1,
-    compared=5,
-    capacity_s=1.0,
+    queries=2, epochs=4, rate=20.0, slice_s=2.0, turns=2, requests=1, compared=5, capacity_s=1.0,
     warm_s=1.0,
-)
-
-
-@dataclass(frozen=True)
-class Check:
-    """Something the demo promises, and whether it came true here."""
-
-    what: str
-    ok: bool
-    says: str
-
-
-class Side:
-    """One of the two servers with its model and its faults."""
-
-    def __init__(self, name: str, server: TorchServe, faults: FaultFile) -> None:
-        self.name = name
-        self.server = server
-        self.cluster = Cluster(server.management, server.token())
-        self.victims = Victims(server, self.cluster, MODEL, faults)
-
-    def target(self, model: str = MODEL) -> Target:
-        """Return where to send requests for a model."""
-        url = f"{self.server.inference}/predictions/{model}"
-        return Target(self.name, url, self.server.token("inference"))
+)  # fmt: skip
 
 
 class Demo:
     """Runs the phases and keeps what they gave.
 
     Args:
-        size: How big.
-        seed: Of the load.
+        size: How big it is.
+        seed: Seed of the load.
         progress: Where to show how far it is.
+
+    Attributes:
+        results: The figures of each phase.
+        records: What became of each request.
+        checks: What was promised, as far as it is known.
+        facts: Other figures for report.json.
     """
 
     def __init__(self, size: Size, seed: int, progress: Progress) -> None:
-        self.size = size
-        self.seed = seed
-        self.progress = progress
+        self.size, self.seed, self.progress = size, seed, progress
         self.results: list[PhaseResult] = []
         self.records: list[Record] = []
+        self.checks: list[Check] = []
         self.facts: dict[str, Any] = {}
 
     def step(self, text: str, total: float | None = None) -> TaskID:
-        """Begin a line of the progress bar; the one before it is done."""
+        """Begins a line of the progress bar; the one before it is done."""
         for task in self.progress.tasks:
             if not task.finished:
-                self.progress.update(
-                    task.id, total=task.completed or 1, completed=task.completed or 1
-                )
+                done = task.completed or 1
+                self.progress.update(task.id, total=done, completed=done)
         return self.progress.add_task(text, total=total)
 
     def run_phase(
-        self, phase: Phase, targets: list[Target], samples: tuple[Sample, ...],
+        self, phase: Phase, targets: Sequence[Target], samples: tuple[Sample, ...],
         disturb: Disturbance | None = None,
     ) -> PhaseResult:  # fmt: skip
-        """Run one phase and keep its records and figures."""
+        """Runs one phase and keeps its records and figures."""
         task = self.step(
             f"{phase.name}, {phase.rate:.0f}/s", phase.slice_s * phase.turns * len(targets)
         )
@@ -167,16 +140,57 @@ class Demo:
         self.results.append(result)
         return result
 
+    def check(self, what: str, ok: bool, says: str) -> None:
+        """Adds a check."""
+        self.checks.append(Check(what, ok, says))
+
+    def report(self) -> Report:
+        """Returns what was found, without the plot."""
+        size = self.size
+        lead = (
+            f"The same digits classifier behind two TorchServe servers with {size.workers} workers "
+            f"each: one with the approxifer plugin (K = {size.queries}, S = 1), one without. "
+            "Requests are Poisson, sent in alternating slices at no more than "
+            f"{self.facts['utilisation']:.0%} of what the slower server can do; a latency counts "
+            "from the moment its request was due, failures included. Plain TorchServe has no "
+            "outcomes: an answer is an answer. Accuracy counts failed requests as wrong; of "
+            "decoded: the accuracy of the reconstructed answers alone. Every request is in "
+            "requests.csv."
+        )
+        rows = tuple(
+            _row(one.phase.name, summary) for one in self.results for summary in one.summaries
+        )
+        title = "latency in ms, counted from when a request was due"
+        facts = {**self.facts, "phases": [one.facts() for one in self.results]}
+        phases = ((one.phase.name, f"{one.phase.label} {one.phase.rate:.0f} requests/s.")
+                  for one in self.results)  # fmt: skip
+        return Report(
+            "One model, coded and plain", lead, facts, (Table(title, COLUMNS, rows, names=2),),
+            tuple(self.checks), ("latency.png",), tuple(phases),
+        )  # fmt: skip
+
+
+def _row(phase: str, one: Summary) -> tuple[str, ...]:
+    """Returns one line of the table as text."""
+    decoded = one.accuracy_reconstructed
+    outcomes = (one.exact, one.hedged, one.reconstructed)
+    return (
+        phase, one.server, str(one.requests),
+        f"{one.p50_ms:.1f}", f"{one.p99_ms:.1f}", f"{one.max_ms:.0f}",
+        *("" if one.server == "plain" else str(count) for count in outcomes),
+        str(one.failed), f"{one.accuracy:.3f}", "" if decoded is None else f"{decoded:.3f}",
+    )  # fmt: skip
+
 
 def run_demo(
     out: Path, *, quick: bool = False, seed: int = 0, console: Console | None = None
 ) -> dict[str, Any]:
-    """Run the whole demo and write its report.
+    """Runs the whole demo and writes its report.
 
     Args:
         out: Folder for report.json, requests.csv, latency.png and report.html.
         quick: Three workers and seconds per phase, for tests.
-        seed: Of the load.
+        seed: Seed of the load.
         console: Where progress and the table go; standard error by default.
 
     Returns:
@@ -202,25 +216,37 @@ def run_demo(
         work = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="approxifer-demo-")))
         demo = Demo(size, seed, stack.enter_context(bar))
         demo.step("train")
-        model = digits.train(work / "digits", size.epochs)
+        model = digits.train(work, size.epochs)
+        demo.step("start 2 servers")
+        sides = {
+            name: stack.enter_context(Served(name, plugin=name == "coded"))
+            for name in ("coded", "plain")
+        }
         demo.step("archive")
-        digits.make_archives(model, work, size.queries)
-        demo.step(f"start 2 servers, {size.workers} workers each")
-        sides = _start(stack, work, size)
-        checks = _measure(demo, sides, model)
+        digits.make_archives(model, sides["coded"].store, sides["plain"].store, size.queries)
+        demo.step(f"start {size.workers} workers on each")
+        # Both at once: loading is mostly waiting for imports from disk.
+        with ThreadPoolExecutor() as pool:
+            started = [
+                pool.submit(side.cluster.register, f"{MODEL}.mar", name=MODEL, workers=size.workers)
+                for side in sides.values()
+            ]
+            for future in started:
+                future.result()
+        _measure(demo, sides, model)
     demo.facts |= {
         "seconds": round(time.monotonic() - begun, 1),
         "quick": quick, "seed": seed, "workers": size.workers, "queries": size.queries,
         "stragglers": 1, "load_average_before": load, "training_accuracy": model.accuracy,
-        "checks": [asdict(check) for check in checks],
     }  # fmt: skip
-    found = report.as_json(demo.results, **demo.facts)
-    report.write(out, found, demo.records)
-    page.plot(out / "latency.png", demo.results, demo.records)
-    page.write_page(out / "report.html", found, demo.results)
-    console.print(report.table(demo.results))
-    for check in checks:
-        console.print(f"{'[green]✓[/]' if check.ok else '[red]✗[/]'} {check.what}: {check.says}")
+    report = demo.report()
+    tails(out / "latency.png", {
+        one.phase.name: [record for record in demo.records if record.phase == one.phase.name]
+        for one in demo.results
+    })  # fmt: skip
+    write_requests(out / "requests.csv", demo.records)
+    found = report.write(out, load)
+    report.show(console)
     if load > 0.5 * (os.cpu_count() or 1):
         console.print(
             f"the machine was busy before the demo (load average {load:.1f}): run it alone"
@@ -234,66 +260,41 @@ def _need_memory(workers: int) -> None:
         raise OSError(f"{workers} workers need about {need} MB, {free} MB are free: try --quick")
 
 
-def _start(stack: ExitStack, work: Path, size: Size) -> dict[str, Side]:
-    sides = {}
-    for name in ("coded", "plain"):
-        faults = FaultFile(work / f"faults-{name}.json")
-        options = ServerOptions(
-            plugin=name == "coded",
-            vmargs=f"{DEFAULT_VMARGS} -Xmx512m",
-            environment=faults.environment,
-        )
-        server = TorchServe(work / f"store-{name}", options, run_dir=work / f"run-{name}")
-        stack.callback(server.stop)
-        server.start()
-        sides[name] = Side(name, server, faults)
-        stack.callback(sides[name].cluster.close)
-    # Both at once: loading is mostly waiting for imports from disk.
-    with ThreadPoolExecutor() as pool:
-        started = [
-            pool.submit(side.cluster.register, f"{MODEL}.mar", name=MODEL, workers=size.workers)
-            for side in sides.values()
-        ]
-        for future in started:
-            future.result()
-    return sides
-
-
-def _measure(demo: Demo, sides: dict[str, Side], model: digits.Digits) -> list[Check]:
+def _measure(demo: Demo, sides: dict[str, Served], model: digits.Digits) -> None:
     size, samples = demo.size, model.samples
-    both = [side.target() for side in sides.values()]
+    both = [side.target(MODEL) for side in sides.values()]
+    victims = {name: Victims(side, MODEL) for name, side in sides.items()}
 
     demo.step(f"compare {size.compared} answers")
-    checks = [_same_bytes(sides, digits.pick(samples, size.compared, demo.seed))]
+    _check_bytes(demo, sides, digits.pick(samples, size.compared, demo.seed))
 
     demo.step("warm up")
     for target in both:
         _saturate(size, target, samples, size.warm_s)
     demo.step("capacity")
-    capacity = {target.server: _capacity(size, target, samples) for target in both}
+    capacity = {target.server: _saturate(size, target, samples, size.capacity_s) for target in both}
     slower = min(capacity.values())
 
     healthy = demo.run_phase(size.phase("healthy", "All workers well.", slower), both, samples)
-    utilisation = healthy.phase.rate / slower
-    demo.facts |= {"capacity_per_s": capacity, "utilisation": utilisation}
-    checks += _healthy_checks(demo, healthy, utilisation)
+    demo.facts |= {"capacity_per_s": capacity, "utilisation": healthy.phase.rate / slower}
+    _check_healthy(demo, healthy)
 
     label = f"One worker of each server sleeps {SLOW_S:g} s at every job."
     slow = demo.run_phase(
         size.phase("slow", label, slower), both, samples,
-        lambda name: sides[name].victims.slow_down(SLOW_S),
+        lambda name: victims[name].slow_down(SLOW_S),
     )  # fmt: skip
     for side in sides.values():
-        side.victims.faults.clear()
+        side.faults.clear()
     time.sleep(SLOW_S)
 
     label = "One worker is ended with kill -9 in the middle of every slice, under load."
     killed = demo.run_phase(
         size.phase("killed", label, slower), both, samples,
-        lambda name: sides[name].victims.kill_one(0.4 * size.slice_s),
+        lambda name: victims[name].kill_one(0.4 * size.slice_s),
     )  # fmt: skip
-    demo.facts["killed"] = {name: side.victims.killed for name, side in sides.items()}
-    checks += _fault_checks(slow, killed)
+    demo.facts["killed"] = {name: each.killed for name, each in victims.items()}
+    _check_faults(demo, slow, killed)
 
     _classic(demo, sides, samples)
     short = [
@@ -303,10 +304,10 @@ def _measure(demo: Demo, sides: dict[str, Side], model: digits.Digits) -> list[C
         if summary.requests < size.requests
     ]
     says = "; ".join(short) or f"at least {size.requests} everywhere"
-    return [*checks, Check("requests per phase and server", not short, says)]
+    demo.check("requests per phase and server", not short, says)
 
 
-def _classic(demo: Demo, sides: dict[str, Side], samples: tuple[Sample, ...]) -> None:
+def _classic(demo: Demo, sides: dict[str, Served], samples: tuple[Sample, ...]) -> None:
     size, coded = demo.size, sides["coded"]
     demo.step(f"{CLASSIC}: {size.workers} workers")
     # The plain server is done, and the systematic model's workers make room for the classic's.
@@ -314,7 +315,7 @@ def _classic(demo: Demo, sides: dict[str, Side], samples: tuple[Sample, ...]) ->
     coded.cluster.unregister(MODEL)
     coded.cluster.register(f"{CLASSIC}.mar", name=CLASSIC, workers=size.workers)
     target = coded.target(CLASSIC)
-    capacity = _capacity(size, target, samples)
+    capacity = _saturate(size, target, samples, size.capacity_s)
     demo.facts["classic_capacity_per_s"] = capacity
     label = (
         "Classic ApproxIFER on the coded server: every query of a group is encoded, and every "
@@ -325,21 +326,17 @@ def _classic(demo: Demo, sides: dict[str, Side], samples: tuple[Sample, ...]) ->
     demo.facts["classic_utilisation"] = classic.phase.rate / capacity
 
 
-def _capacity(size: Size, target: Target, samples: tuple[Sample, ...]) -> float:
-    """Return answers per second under as many clients as two groups hold."""
-    return _saturate(size, target, samples, size.capacity_s)
-
-
 def _saturate(size: Size, target: Target, samples: tuple[Sample, ...], seconds: float) -> float:
-    found, failed = asyncio.run(
-        closed_loop(target, samples, clients=2 * size.queries, seconds=seconds)
-    )
-    if found == 0:
-        raise OSError(f"{target.url} answered none of {failed} requests; see the server's logs")
-    return found
+    """Returns answers per second under as many clients as two groups hold."""
+    bodies = [sample.body for sample in samples]
+    burst = ClosedLoop(target, bodies, clients=2 * size.queries).run(seconds)
+    if not burst.per_second:
+        says = f"answered none of {burst.failed} requests {sorted(burst.failures) or ''}"
+        raise OSError(f"{target.url} {says}; see the server's logs")
+    return burst.per_second
 
 
-def _same_bytes(sides: dict[str, Side], samples: list[Sample]) -> Check:
+def _check_bytes(demo: Demo, sides: dict[str, Served], samples: list[Sample]) -> None:
     # One at a time, so that each batch holds one request on either server; REST, then gRPC.
     differ = 0
     with ExitStack() as stack:
@@ -352,50 +349,38 @@ def _same_bytes(sides: dict[str, Side], samples: list[Sample]) -> Check:
         ]
         for sample in samples:
             bodies = {call.predict(MODEL, sample.body) for call in calls}
-            for target in (side.target() for side in sides.values()):
+            for target in (side.target(MODEL) for side in sides.values()):
                 reply = http.post(target.url, content=sample.body, headers=target.headers)
                 if reply.status_code != 200:
                     raise OSError(f"{target.url} answered {reply.status_code}: {reply.text[:300]}")
                 bodies.add(reply.content)
             differ += len(bodies) > 1
     says = f"{len(samples) - differ} of {len(samples)} are byte-identical over REST and gRPC"
-    return Check("healthy answers equal plain TorchServe's", differ == 0, says)
+    demo.check("healthy answers equal plain TorchServe's", differ == 0, says)
 
 
-def _healthy_checks(demo: Demo, healthy: PhaseResult, utilisation: float) -> list[Check]:
-    coded = healthy.summaries[0]
+def _check_healthy(demo: Demo, healthy: PhaseResult) -> None:
+    coded, utilisation = healthy.summaries[0], demo.facts["utilisation"]
+    says = f"{healthy.phase.rate:.0f}/s, {utilisation:.0%} of what the slower server can do"
+    demo.check("utilisation", utilisation <= MAX_UTILISATION + 1e-9, says)
     exact = coded.exact / max(1, coded.requests)
-    checks = [
-        Check(
-            "utilisation", utilisation <= MAX_UTILISATION + 1e-9,
-            f"{healthy.phase.rate:.0f}/s, {utilisation:.0%} of what the slower server can do",
-        ),
-        Check(
-            "healthy outcomes", exact >= 0.99 and coded.reconstructed == coded.failed == 0,
-            f"{exact:.2%} exact, {coded.hedged} hedged, {coded.reconstructed} reconstructed",
-        ),
-    ]  # fmt: skip
-    ratio: MedianRatio | None = report.median_ratio(healthy)
+    says = f"{exact:.2%} exact, {coded.hedged} hedged, {coded.reconstructed} reconstructed"
+    good = exact >= 0.99 and coded.reconstructed == coded.failed == 0
+    demo.check("healthy outcomes", good, says)
+    ratio = healthy.ratio()
     if ratio is not None:
         demo.facts["median_ratio"] = asdict(ratio)
         says = (
             f"{ratio.median:.2f}× plain, median of {len(ratio.turns)} alternations "
             f"({ratio.lowest:.2f} to {ratio.highest:.2f})"
         )
-        checks.append(Check("healthy median", ratio.median <= 1.10, says))
-    return checks
+        demo.check("healthy median", ratio.median <= 1.10, says)
 
 
-def _fault_checks(slow: PhaseResult, killed: PhaseResult) -> list[Check]:
+def _check_faults(demo: Demo, slow: PhaseResult, killed: PhaseResult) -> None:
     slowest = {summary.server: summary.max_ms for summary in slow.summaries}
+    says = f"{slowest['coded']:.0f} ms coded, {slowest['plain']:.0f} ms plain"
+    demo.check("slow worker: longest wait", slowest["coded"] < 1e3 * SLOW_S, says)
     failed = {summary.server: summary.failed for summary in killed.summaries}
-    return [
-        Check(
-            "slow worker: longest wait", slowest["coded"] < 1e3 * SLOW_S,
-            f"{slowest['coded']:.0f} ms coded, {slowest['plain']:.0f} ms plain",
-        ),
-        Check(
-            "killed worker: failed requests", failed["coded"] == 0,
-            f"{failed['coded']} coded, {failed['plain']} plain",
-        ),
-    ]  # fmt: skip
+    says = f"{failed['coded']} coded, {failed['plain']} plain"
+    demo.check("killed worker: failed requests", failed["coded"] == 0, says)

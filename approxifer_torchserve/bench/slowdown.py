@@ -6,28 +6,26 @@ many workers each, one loaded at a time, in turns that alternate::
     saturated, healthy ──▶ in mid-run all workers k times slower, still saturated ──▶ well again
                            └── answers per second, and jobs beyond one a request, are from here
 
-The healthy part is long enough that lateness is again judged by healthy times: each slowdown is
+The healthy part is long enough that lateness is again told by healthy times: each slowdown is
 a surprise.
 """
 
 from __future__ import annotations
 
-import os
 import statistics
-import tempfile
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
-from pathlib import Path
+from functools import partial
+from typing import Any
 
-from approxifer_torchserve.bench.harness import model as probe
-from approxifer_torchserve.bench.harness.saturate import Saturator, compare
+from approxifer_torchserve.bench.harness import model
+from approxifer_torchserve.bench.harness.report import Check, Report, Say, Table
+from approxifer_torchserve.bench.harness.schedule import alternate
 from approxifer_torchserve.bench.harness.server import Served, State, idle
-from approxifer_torchserve.bench.harness.sheet import Check, Sheet, Table
-from approxifer_torchserve.bench.throughput import BODIES, Say
+from approxifer_torchserve.bench.harness.summary import Ratio
 
-MODEL = "probe"
 # Not lower than with the plugin off; two servers differ by so much for no reason.
 GOAL = 0.99
 # The plugin's purse: so many jobs may be sent twice before the share counts.
@@ -40,14 +38,14 @@ class Size:
 
     Attributes:
         factor: How many times slower a forward becomes.
-        workers: Per server.
+        workers: Workers per server.
         batches: Batch sizes.
-        turns: Per server and batch size.
+        turns: How many there are per server and batch size.
         healthy_s: Seconds of a turn before the slowdown.
         slow_s: Seconds of the slowdown.
         service_ms: What a forward takes when healthy, asleep, as on a GPU.
-        max_extra_load: The policy's.
-        body_bytes: Of a request.
+        max_extra_load: The policy's bound on extra jobs, per request.
+        body_bytes: Bytes of a request.
     """
 
     factor: float = 5.0
@@ -58,7 +56,7 @@ class Size:
     slow_s: float = 8.0
     service_ms: float = 20.0
     max_extra_load: float = 0.25
-    body_bytes: int = probe.SMALL_BYTES
+    body_bytes: int = model.SMALL_BYTES
 
     @property
     def fault(self) -> dict[str, dict[str, float]]:
@@ -72,10 +70,10 @@ class Turn:
 
     Attributes:
         per_second: Answers per second during the slowdown.
-        requests: That came during the slowdown; 0 without the plugin, which counts them.
-        extra_jobs: Handed out during the slowdown beside the requests themselves, likewise.
-        failed: Requests that were not answered 200.
-        wrong: Answers that are not the model's.
+        requests: How many came during the slowdown; 0 without the plugin, which counts them.
+        extra_jobs: How many jobs were handed out then beside the requests themselves, likewise.
+        failed: How many requests were not answered 200.
+        wrong: How many answers are not the model's.
     """
 
     per_second: float
@@ -91,8 +89,8 @@ class Comparison:
 
     Attributes:
         batch: The batch size.
-        off: Without the plugin.
-        on: With it.
+        off: The turns without the plugin.
+        on: The turns with it.
     """
 
     batch: int
@@ -100,22 +98,25 @@ class Comparison:
     on: tuple[Turn, ...]
 
     @property
-    def ratios(self) -> tuple[float, ...]:
+    def ratio(self) -> Ratio:
         """Answers per second with the plugin over those without, turn by turn."""
-        pairs = zip(self.on, self.off, strict=True)
-        return tuple(on.per_second / max(1e-9, off.per_second) for on, off in pairs)
+        return Ratio.of([one.per_second for one in self.on], [one.per_second for one in self.off])
 
     @property
     def extra(self) -> float:
         """Jobs beside the requests themselves, per request, over all turns."""
         return sum(t.extra_jobs for t in self.on) / max(1, sum(t.requests for t in self.on))
 
+    def facts(self) -> dict[str, Any]:
+        """Returns its figures for report.json."""
+        return {**asdict(self), "ratios": self.ratio.turns, "extra_jobs_per_request": self.extra}
+
     def line(self) -> str:
-        """Say it in a line."""
-        on, off = (_median(turns) for turns in (self.on, self.off))
+        """Says it in a line."""
+        median, lowest, highest = self.ratio.cells()
         return (
-            f"{statistics.median(self.ratios):.3f}× plugin off ({min(self.ratios):.2f} to "
-            f"{max(self.ratios):.2f} in {len(self.ratios)} turns); {on:.0f}/s against {off:.0f}/s"
+            f"{median}× plugin off ({lowest} to {highest} in {len(self.on)} turns); "
+            f"{_median(self.on):.0f}/s against {_median(self.off):.0f}/s"
         )
 
 
@@ -123,11 +124,10 @@ def _median(turns: Sequence[Turn]) -> float:
     return statistics.median(turn.per_second for turn in turns)
 
 
-def run_slowdown(out: Path, size: Size | None = None, say: Say = print) -> Sheet:
-    """Measure all batch sizes and write the report.
+def run_slowdown(size: Size, say: Say = print) -> Report:
+    """Measures all batch sizes.
 
     Args:
-        out: Folder for report.json and report.html.
         size: How long and on what.
         say: Told what happens now.
 
@@ -135,62 +135,44 @@ def run_slowdown(out: Path, size: Size | None = None, say: Say = print) -> Sheet
         LaunchError: A server did not start.
         ClusterError: Workers did not come up.
     """
-    size = size or Size()
-    load_average = os.getloadavg()[0]
     found = []
     with ExitStack() as stack:
-        work = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="approxifer-bench-")))
-        sides = {name: Served(work / name, plugin=name == "on") for name in ("off", "on")}
-        for name, served in sides.items():
-            _archive(served, size, plugin=name == "on")
-            stack.enter_context(served)
+        sides = [stack.enter_context(Served(name, plugin=name == "on")) for name in ("off", "on")]
+        for side in sides:
+            _archive(side, size)
         for batch in size.batches:
-            for served in sides.values():
-                served.cluster.register(f"batch{batch}.mar", name=MODEL, workers=size.workers)
-            say(f"batch {batch}: {size.turns} turns, all {size.workers} workers slow in each")
-            found.append(_compare(sides, size, batch))
-            say(f"{found[-1].line()}; {found[-1].extra:.3f} extra jobs per request")
-            for served in sides.values():
-                served.cluster.unregister(MODEL)
-    sheet = _sheet(size, found, load_average)
-    sheet.write(out)
-    return sheet
+            with ExitStack() as models:
+                for side in sides:
+                    models.enter_context(side.serving(f"batch{batch}", size.workers))
+                say(f"batch {batch}: {size.turns} turns, all {size.workers} workers slow in each")
+                turn = partial(_turn, size=size, batch=batch)
+                found.append(Comparison(batch, **alternate(sides, size.turns, turn)))
+                say(f"{found[-1].line()}; {found[-1].extra:.3f} extra jobs per request")
+    return _report(size, found)
 
 
-def _archive(served: Served, size: Size, plugin: bool) -> None:
+def _archive(side: Served, size: Size) -> None:
     code = {"name": "approxifer", "queries": size.workers - 1, "stragglers": 1}
     policy = {"max_extra_load": size.max_extra_load}
     for batch in size.batches:
-        probe.archive_coded(
-            served.store,
+        model.archive_coded(
+            side.store,
             f"batch{batch}",
-            approxifer={"enabled": plugin, "code": code, "policy": policy},
-            settings={
-                "minWorkers": size.workers, "maxWorkers": size.workers,
-                "batchSize": batch, "maxBatchDelay": 100,
-                "handler": {"bench": {"service_ms": size.service_ms}},
-            },
-        )  # fmt: skip
+            approxifer={"enabled": side.plugin, "code": code, "policy": policy},
+            settings=model.settings(size.workers, batch, service_ms=size.service_ms),
+        )
 
 
-def _compare(sides: Mapping[str, Served], size: Size, batch: int) -> Comparison:
-    turns: dict[str, list[Turn]] = {name: [] for name in sides}
-    for number in range(size.turns):
-        for name in sides if number % 2 == 0 else reversed(list(sides)):
-            turns[name].append(_turn(sides[name], size, batch, coded=name == "on"))
-    return Comparison(batch, tuple(turns["off"]), tuple(turns["on"]))
-
-
-def _turn(served: Served, size: Size, batch: int, coded: bool) -> Turn:
-    bodies = [probe.body(number, size.body_bytes) for number in range(BODIES)]
-    check = compare([probe.right_answer(content) for content in bodies])
+def _turn(served: Served, size: Size, batch: int) -> Turn:
+    name = f"batch{batch}"
     # Enough that each worker's next batch waits already while it serves one.
-    load = Saturator(served.target(MODEL), bodies, 2 * size.workers * batch, check)
+    clients = 2 * size.workers * batch
+    load = model.checked_loop(served.target(name), clients, size.body_bytes)
     seen: list[State] = []
 
     def begin() -> None:
-        if coded:
-            seen.append(served.state(MODEL))
+        if served.plugin:
+            seen.append(served.state(name))
         served.faults.put_all(size.fault)
 
     timer = threading.Timer(size.healthy_s, begin)
@@ -202,60 +184,50 @@ def _turn(served: Served, size: Size, batch: int, coded: bool) -> Turn:
         timer.cancel()
         timer.join()
         served.faults.clear()
-    requests, extra = _since(seen[0], served.once(MODEL, idle, 10)) if coded else (0, 0)
+    requests, extra = _since(seen[0], served.once(name, idle, 10)) if seen else (0, 0)
     return Turn(burst.per_second, requests, extra, burst.failed, burst.wrong)
 
 
 def _since(before: State, after: State) -> tuple[int, int]:
-    """Return how many requests came between two states, and how many jobs beside them."""
+    """Returns how many requests came between two states, and how many jobs beside them."""
     old, new = before["counters"], after["counters"]
     extra = {kind: n - old["jobs"].get(kind, 0) for kind, n in new["jobs"].items() if kind != "raw"}
     return new["requests"] - old["requests"], sum(extra.values())
 
 
 def checks(size: Size, found: Sequence[Comparison]) -> tuple[Check, ...]:
-    """Return what is promised, and whether it came true."""
+    """Returns what is promised, and whether it came true."""
     result = []
     for one in found:
-        result.append(
-            Check(
-                f"batch {one.batch}: throughput", statistics.median(one.ratios) >= GOAL,
-                f"{one.line()}; the goal is {GOAL}×",
-            )
-        )  # fmt: skip
         most = max(turn.extra_jobs - size.max_extra_load * turn.requests for turn in one.on)
-        result.append(
+        share = max(turn.extra_jobs / max(1, turn.requests) for turn in one.on)
+        result += [
+            Check(
+                f"batch {one.batch}: throughput", one.ratio.median >= GOAL,
+                f"{one.line()}; the goal is {GOAL}×",
+            ),
             Check(
                 f"batch {one.batch}: extra work", most <= BURST,
-                f"{one.extra:.3f} extra jobs per request, at most "
-                f"{max(turn.extra_jobs / max(1, turn.requests) for turn in one.on):.3f} in a turn; "
+                f"{one.extra:.3f} extra jobs per request, at most {share:.3f} in a turn; "
                 f"the bound is {size.max_extra_load:g}, and {BURST} jobs",
-            )
-        )  # fmt: skip
+            ),
+        ]  # fmt: skip
     bad = sum(turn.failed + turn.wrong for one in found for turn in (*one.off, *one.on))
-    result.append(Check("answers", bad == 0, f"{bad} failed or wrong"))
-    return tuple(result)
+    return (*result, Check("answers", bad == 0, f"{bad} failed or wrong"))
 
 
-def _sheet(size: Size, found: Sequence[Comparison], load_average: float) -> Sheet:
+def _report(size: Size, found: Sequence[Comparison]) -> Report:
     columns = (
         "batch", "plugin off/s", "plugin on/s", "ratio", "lowest", "highest", "extra jobs/request",
     )  # fmt: skip
     rows = tuple(
         (
             str(one.batch), f"{_median(one.off):.1f}", f"{_median(one.on):.1f}",
-            f"{statistics.median(one.ratios):.3f}", f"{min(one.ratios):.2f}",
-            f"{max(one.ratios):.2f}", f"{one.extra:.3f}",
+            *one.ratio.cells(), f"{one.extra:.3f}",
         )
         for one in found
     )  # fmt: skip
-    facts = {
-        "size": asdict(size),
-        "comparisons": [
-            {**asdict(one), "ratios": one.ratios, "extra_jobs_per_request": one.extra}
-            for one in found
-        ],
-    }
+    facts = {"size": asdict(size), "comparisons": [one.facts() for one in found]}
     lead = (
         f"Two servers with {size.workers} workers each, without and with the plugin, saturated. "
         f"After {size.healthy_s:g} s of each turn a forward takes {size.factor:g} times its "
@@ -264,4 +236,4 @@ def _sheet(size: Size, found: Sequence[Comparison], load_average: float) -> Shee
         "are those beside the requests themselves, during the slowdown."
     )
     table = Table(f"all workers {size.factor:g} times slower", columns, rows)
-    return Sheet("Slowdown of everything", lead, facts, (table,), checks(size, found), load_average)
+    return Report("Slowdown of everything", lead, facts, (table,), checks(size, found))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from approxifer_torchserve.cli.output import Json, errors, fail, print_json, told_failures
+from approxifer_torchserve.cli.output import Json, Out, errors, fail, print_json, told_failures
 
 if TYPE_CHECKING:
     from approxifer_torchserve.bench.chaos.faults import Schedule
-    from approxifer_torchserve.bench.harness.sheet import Sheet
+    from approxifer_torchserve.bench.harness.report import Report
 
 app = typer.Typer(
     help="Measure what coded serving costs and saves; exit code 1 where a promise is broken.",
@@ -26,7 +26,8 @@ app = typer.Typer(
 
 
 @contextmanager
-def _ready() -> Iterator[None]:
+def _bench(out: Path, as_json: bool) -> Iterator[Callable[[Report], None]]:
+    """Yields what writes and shows a report; it exits with 1 where a promise is broken."""
     # Without this SIGTERM would end Python at once and leave servers behind.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
@@ -37,29 +38,34 @@ def _ready() -> Iterator[None]:
             f"{error}; a bench needs more packages: pip install "
             "'approxifer-torchserve[serve,bench]'"
         ) from error
+    load_average = os.getloadavg()[0]
+
+    def publish(report: Report) -> None:
+        report.write(out, load_average)
+        if as_json:
+            print_json(report.figures)
+        else:
+            report.show(errors)
+            errors.print(f"report: {out / 'report.html'}")
+        if not all(check.ok for check in report.checks):
+            raise typer.Exit(1)
+
     with told_failures():
-        yield
+        yield publish
 
 
-def _say(text: str) -> None:
-    errors.print(text, highlight=False)
-
-
-def _finish(sheet: Sheet, out: Path, as_json: bool) -> None:
-    if as_json:
-        print_json({**sheet.facts, "checks": [vars(check) for check in sheet.checks]})
-    else:
-        sheet.show(errors)
-        errors.print(f"report: {out / 'report.html'}")
-    if not all(check.ok for check in sheet.checks):
-        raise typer.Exit(1)
+def _known(option: str, given: Iterable[str], known: Iterable[str]) -> None:
+    """Refuses names that there are not."""
+    unknown = sorted(set(given) - set(known))
+    if unknown:
+        raise typer.BadParameter(
+            f"expected some of {', '.join(known)}, got {', '.join(unknown)}", param_hint=option
+        )
 
 
 @app.command()
 def throughput(
-    out: Annotated[Path, typer.Option(help="Folder for the report.", file_okay=False)] = Path(
-        "build/throughput"
-    ),
+    out: Out = Path("build/throughput"),
     workers: Annotated[int, typer.Option(min=2, help="Per server.")] = 4,
     turns: Annotated[int, typer.Option(min=1, help="Slices per server and combination.")] = 8,
     slice_s: Annotated[float, typer.Option(min=0.5, help="Seconds of a slice.")] = 2.0,
@@ -75,7 +81,7 @@ def throughput(
 
     12 KB and 600 KB bodies, batch size 1 and 8, as many workers on either server.
     """
-    with _ready():
+    with _bench(out, as_json) as publish:
         from approxifer_torchserve.bench.throughput import Size, run_throughput
 
         size = Size(
@@ -85,15 +91,12 @@ def throughput(
             size = replace(size, batches=tuple(batch))
         if body:
             size = replace(size, sizes=tuple(body))
-        sheet = run_throughput(out, size, _say)
-    _finish(sheet, out, as_json)
+        publish(run_throughput(size, errors.print))
 
 
 @app.command()
 def slowdown(
-    out: Annotated[Path, typer.Option(help="Folder for the report.", file_okay=False)] = Path(
-        "build/slowdown"
-    ),
+    out: Out = Path("build/slowdown"),
     factor: Annotated[float, typer.Option(min=1.1, help="How many times slower.")] = 5.0,
     workers: Annotated[int, typer.Option(min=2, help="Per server.")] = 4,
     turns: Annotated[int, typer.Option(min=1, help="Per server and batch size.")] = 6,
@@ -105,21 +108,18 @@ def slowdown(
 
     Work sent twice must not cost throughput when there is no worker to spare.
     """
-    with _ready():
+    with _bench(out, as_json) as publish:
         from approxifer_torchserve.bench.slowdown import Size, run_slowdown
 
         size = Size(factor=factor, workers=workers, turns=turns, slow_s=slow_s)
         if batch:
             size = replace(size, batches=tuple(batch))
-        sheet = run_slowdown(out, size, _say)
-    _finish(sheet, out, as_json)
+        publish(run_slowdown(size, errors.print))
 
 
 @app.command()
 def chaos(
-    out: Annotated[Path, typer.Option(help="Folder for the report.", file_okay=False)] = Path(
-        "build/chaos"
-    ),
+    out: Out = Path("build/chaos"),
     seconds: Annotated[float, typer.Option(min=1, help="Of each schedule.")] = 600.0,
     schedule: Annotated[
         str, typer.Option(help="A: at most S workers hurt at a time; B: any number; or AB.")
@@ -143,21 +143,15 @@ def chaos(
     Policies: hedge (the default); reconstruct: the code answers too; classic: every answer is
     reconstructed, as published.
     """
-    with _ready():
-        from approxifer_torchserve.bench.chaos.bench import run_schedules
-        from approxifer_torchserve.bench.chaos.report import write_report
+    with _bench(out, as_json) as publish:
+        from approxifer_torchserve.bench.chaos.bench import run_chaos
         from approxifer_torchserve.bench.chaos.run import POLICIES, Size, Variant
 
         if not schedule or set(schedule) - {"A", "B"}:
             raise typer.BadParameter(
                 f"expected A, B or AB, got {schedule}", param_hint="--schedule"
             )
-        unknown = set(policy or ()) - set(POLICIES)
-        if unknown:
-            raise typer.BadParameter(
-                f"expected some of {', '.join(POLICIES)}, got {', '.join(sorted(unknown))}",
-                param_hint="--policy",
-            )
+        _known("--policy", policy or (), POLICIES)
         odd = [one for one in body or () if one <= 0 or one % 256]
         if odd:
             raise typer.BadParameter(
@@ -169,18 +163,13 @@ def chaos(
             for one in policy or [Variant.policy]
             for bytes_ in body or [Variant.body_bytes]
         ]
-        load_average = os.getloadavg()[0]
         wanted: list[Schedule] = ["A" if name == "A" else "B" for name in schedule]
-        runs = run_schedules(size, variants, wanted, seconds, seed, _say)
-        sheet = write_report(out, runs, load_average)
-    _finish(sheet, out, as_json)
+        publish(run_chaos(out, size, variants, wanted, seconds, seed, errors.print))
 
 
 @app.command()
 def byzantine(
-    out: Annotated[Path, typer.Option(help="Folder for the report.", file_okay=False)] = Path(
-        "build/byzantine"
-    ),
+    out: Out = Path("build/byzantine"),
     layout: Annotated[
         str, typer.Option(help="small: 6 workers, one lies; full: 18, and 20 of which two lie.")
     ] = "small",
@@ -199,36 +188,22 @@ def byzantine(
 
     A run that was stopped goes on when it is started again with the same options and folder.
     """
-    with _ready():
-        from approxifer_torchserve.bench.byzantine.bench import run_cells
+    with _bench(out, as_json) as publish:
+        from approxifer_torchserve.bench.byzantine.bench import run_byzantine
         from approxifer_torchserve.bench.byzantine.cells import QUICK, Size
         from approxifer_torchserve.bench.byzantine.policies import LAYOUTS, POLICIES
-        from approxifer_torchserve.bench.byzantine.report import write_report
 
-        if layout not in LAYOUTS:
-            raise typer.BadParameter(
-                f"expected one of {', '.join(LAYOUTS)}, got {layout}", param_hint="--layout"
-            )
-        unknown = set(policy or ()) - set(POLICIES)
-        if unknown:
-            raise typer.BadParameter(
-                f"expected some of {', '.join(POLICIES)}, got {', '.join(sorted(unknown))}",
-                param_hint="--policy",
-            )
+        _known("--layout", [layout], LAYOUTS)
+        _known("--policy", policy or (), POLICIES)
         size = Size(LAYOUTS[layout], rate=rate, cell_s=cell_seconds, clean_s=clean_seconds)
         if quick:
             size = replace(QUICK, rate=rate, clean_s=min(clean_seconds, QUICK.clean_s))
-        load_average = os.getloadavg()[0]
-        cells = run_cells(out, size, errors, policy or ())
-        sheet = write_report(out, cells, size, load_average)
-    _finish(sheet, out, as_json)
+        publish(run_byzantine(out, size, errors, policy or ()))
 
 
 @app.command()
 def soak(
-    out: Annotated[Path, typer.Option(help="Folder for the report.", file_okay=False)] = Path(
-        "build/soak"
-    ),
+    out: Out = Path("build/soak"),
     requests: Annotated[int, typer.Option(min=1000, help="How many, after the warm-up.")] = 100_000,
     warm_up: Annotated[int, typer.Option(min=0, help="How many before.")] = 100_000,
     workers: Annotated[int, typer.Option(min=2, help="Of the coded model.")] = 4,
@@ -236,19 +211,16 @@ def soak(
     as_json: Json = False,
 ) -> None:
     """Send very many requests, and tell whether the memory of the JVM or of workers grows."""
-    with _ready():
-        from approxifer_torchserve.bench.soak.bench import Size, run_soak
+    with _bench(out, as_json) as publish:
+        from approxifer_torchserve.bench.soak import Size, run_soak
 
         size = Size(requests=requests, warm_up=warm_up, workers=workers, body_bytes=body_bytes)
-        sheet = run_soak(out, size, _say)
-    _finish(sheet, out, as_json)
+        publish(run_soak(out, size, errors.print))
 
 
 @app.command()
 def latency(
-    out: Annotated[Path, typer.Option(help="Folder for the report.", file_okay=False)] = Path(
-        "build/latency"
-    ),
+    out: Out = Path("build/latency"),
     queries: Annotated[int, typer.Option(min=1, help="K; S is 1.")] = 3,
     utilisation: Annotated[
         float, typer.Option(min=0.01, max=1, help="Of plain TorchServe's K workers.")
@@ -263,12 +235,10 @@ def latency(
     Healthy; with one worker a second late; with 2 % of all jobs a second late. A run that was
     stopped goes on when it is started again with the same options and folder.
     """
-    with _ready():
-        from approxifer_torchserve.bench.latency.bench import run_latency
-        from approxifer_torchserve.bench.latency.slices import Size
+    with _bench(out, as_json) as publish:
+        from approxifer_torchserve.bench.latency import Size, run_latency
 
         size = Size(
             queries=queries, utilisation=utilisation, turns=turns, slice_s=slice_s, seed=seed
         )
-        sheet = run_latency(out, size, errors)
-    _finish(sheet, out, as_json)
+        publish(run_latency(out, size, errors))

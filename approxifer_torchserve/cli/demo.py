@@ -9,13 +9,11 @@ from typing import Annotated
 
 import typer
 
-from approxifer_torchserve.cli.output import Json, console, fail, print_json, told_failures
+from approxifer_torchserve.cli.output import Json, Out, console, fail, print_json, told_failures
 
 
 def run(
-    out: Annotated[Path, typer.Option(help="Folder for the report.", file_okay=False)] = Path(
-        "build/demo"
-    ),
+    out: Out = Path("build/demo"),
     quick: Annotated[
         bool, typer.Option("--quick", help="Few workers, seconds per phase: to see it run.")
     ] = False,

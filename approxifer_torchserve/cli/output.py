@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 console = Console(highlight=False)
 errors = Console(stderr=True, highlight=False)
 
+Out = Annotated[Path, typer.Option(help="Folder for the report.", file_okay=False)]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 Management = Annotated[
     str,

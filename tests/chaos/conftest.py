@@ -2,7 +2,7 @@
 
 import pytest
 
-from approxifer_torchserve.bench.chaos.bench import Lab
+from approxifer_torchserve.bench.chaos.bench import start
 from approxifer_torchserve.bench.chaos.run import Size
 
 # A longer deadline than the default: the machine that runs the tests may be busy with others.
@@ -11,5 +11,5 @@ SIZE = Size(queries=4, stragglers=2, rate=30.0, deadline_ms=5000.0)
 
 @pytest.fixture(scope="module")
 def lab():
-    with Lab(SIZE) as lab:
+    with start(SIZE) as lab:
         yield lab

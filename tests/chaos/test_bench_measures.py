@@ -5,17 +5,12 @@ import random
 
 import pytest
 
-from approxifer_torchserve.bench import throughput
-from approxifer_torchserve.bench.harness import model as probe
+from approxifer_torchserve.bench import latency, soak, throughput
 from approxifer_torchserve.bench.harness.kept import Kept
-from approxifer_torchserve.bench.harness.load import Record
-from approxifer_torchserve.bench.harness.saturate import Burst
-from approxifer_torchserve.bench.harness.sheet import Check, Sheet, Table
-from approxifer_torchserve.bench.latency import bench as latency
-from approxifer_torchserve.bench.latency import report as latency_report
-from approxifer_torchserve.bench.latency import slices as latency_slices
-from approxifer_torchserve.bench.soak import bench as soak
-from approxifer_torchserve.bench.soak.memory import Reading, heap_after_collections
+from approxifer_torchserve.bench.harness.load import Burst, Record
+from approxifer_torchserve.bench.harness.model import archive_coded, archive_plain
+from approxifer_torchserve.bench.harness.report import Check, Report, Table
+from approxifer_torchserve.bench.harness.summary import summarise
 
 GC_LOG = """\
 [0.010s][info][gc] Using G1
@@ -59,24 +54,27 @@ def test_too_few_readings_are_refused():
 def test_the_heap_that_each_collection_leaves(tmp_path):
     log = tmp_path / "gc.log"
     log.write_text(GC_LOG)
-    assert heap_after_collections(log) == [(1.5, 20.0), (2.1, 28.0), (3.5, 21.0)]
+    assert soak.heap_after_collections(log) == [(1.5, 20.0), (2.1, 28.0), (3.5, 21.0)]
 
 
 def test_collections_are_put_on_the_scale_of_requests():
     # The JVM was 10 s old when the load began.
-    readings = [Reading(float(s), 100 * s, 300.0, (200.0,)) for s in range(1, 11)]
+    readings = [soak.Reading(float(s), 100 * s, 300.0, (200.0,)) for s in range(1, 11)]
     found = soak._heap_by_requests(readings, [(5.0, 9.0), (13.5, 10.0), (20.0, 11.0)])
     assert found == [(300.0, 10.0), (1000.0, 11.0)]
 
 
 def test_a_ratio_compares_the_slices_of_one_turn():
     def slices(*rates):
-        return [throughput.Slice(rate, 1.0, 1.0, 8.0, 0, 0) for rate in rates]
+        return tuple(throughput.Slice(rate, 1.0, 1.0, 8.0, 0, 0) for rate in rates)
 
     # The machine became twice as fast after the second turn; the ratio does not care.
-    found = throughput.Comparison.of(12288, 8, slices(100, 100, 200, 200), slices(99, 97, 198, 190))
-    assert found.median == pytest.approx(0.98, abs=1e-9)
-    assert (found.lowest, found.highest) == (pytest.approx(0.95), pytest.approx(0.99))
+    found = throughput.Comparison(12288, 8, slices(100, 100, 200, 200), slices(99, 97, 198, 190))
+    told = found.facts()
+    assert told["ratios"] == pytest.approx((0.99, 0.97, 0.99, 0.95))
+    assert told["median"] == pytest.approx(0.98, abs=1e-9)
+    assert (told["lowest"], told["highest"]) == (pytest.approx(0.95), pytest.approx(0.99))
+    assert told["jvm_ratio"] == 1
 
 
 def test_processor_time_is_counted_per_answer():
@@ -109,7 +107,7 @@ def test_no_competitor_is_always_first_or_always_after_the_same_other():
 
 
 def test_workers_are_as_busy_when_jobs_are_rarely_slow():
-    size = latency_slices.Size(queries=3, service_ms=10, utilisation=0.3)
+    size = latency.Size(queries=3, service_ms=10, utilisation=0.3)
     assert size.rate("healthy") == pytest.approx(90)
     assert size.rate("rare") == pytest.approx(30)
 
@@ -118,27 +116,27 @@ def test_a_request_that_waited_out_the_slow_worker_is_seen():
     def summary(latency_s, status=200, predicted=1):
         outcome = "hedged" if status == 200 else "failed"
         record = Record(0, latency_s, status, outcome, predicted, 1, 0, "", "slow", "coded")
-        return {"slow": [latency_report.summarise("coded", [record])]}
+        return {"slow": [summarise("coded", [record])]}
 
-    assert all(check.ok for check in latency_report.checks(summary(0.2)))
-    assert [c.ok for c in latency_report.checks(summary(1.1))] == [True, False]
-    assert [c.ok for c in latency_report.checks(summary(0.1, 503, None))] == [False, True]
-    assert [c.ok for c in latency_report.checks(summary(0.1, predicted=2))] == [False, True]
+    assert all(check.ok for check in latency.checks(summary(0.2)))
+    assert [c.ok for c in latency.checks(summary(1.1))] == [True, False]
+    assert [c.ok for c in latency.checks(summary(0.1, 503, None))] == [False, True]
+    assert [c.ok for c in latency.checks(summary(0.1, predicted=2))] == [False, True]
 
 
 def test_plain_archives_hold_nothing_of_ours(tmp_path):
     import zipfile
 
-    plain = probe.archive_plain(tmp_path / "plain", "probe", {"batchSize": 8})
-    coded = probe.archive_coded(tmp_path, "probe", approxifer={})
+    plain = archive_plain(tmp_path / "plain", "model", {"batchSize": 8})
+    coded = archive_coded(tmp_path, "model", approxifer={})
     assert "plan.json" not in zipfile.ZipFile(plain).namelist()
     assert "plan.json" in zipfile.ZipFile(coded).namelist()
 
 
-def test_a_sheet_has_figures_and_checks(tmp_path):
+def test_a_report_has_figures_and_checks(tmp_path):
     table = Table("t", ("a", "b"), (("x", "1"),))
     checks = (Check("good", True, "yes"), Check("bad", False, "1 < 2"))
-    Sheet("Title", "Lead.", {"figure": 7}, (table,), checks, 0.5).write(tmp_path)
+    Report("Title", "Lead.", {"figure": 7}, (table,), checks).write(tmp_path, 0.5)
     report = json.loads((tmp_path / "report.json").read_text())
     assert report["figure"] == 7
     assert [check["ok"] for check in report["checks"]] == [True, False]
@@ -147,21 +145,19 @@ def test_a_sheet_has_figures_and_checks(tmp_path):
 
 
 def test_latencies_are_told_turn_by_turn_with_what_they_cost(tmp_path):
-    size = latency_slices.Size(turns=3)
+    size = latency.Size(turns=3)
 
     def sliced(turn, latency_s, extra):
         records = [
             Record(0, latency_s, 200, "exact", 1, 1, i, "", "healthy", "coded", turn)
             for i in range(10)
         ]
-        return latency_slices.Slice("healthy", "coded", turn, extra, tuple(records))
+        return latency.Slice("healthy", "coded", turn, extra, tuple(records))
 
     slices = [sliced(0, 0.02, 1), sliced(1, 0.03, 2), sliced(2, 0.9, 0)]
-    assert [latency_slices.Slice.read(json.loads(json.dumps(one.written()))) for one in slices] == (
-        slices
-    )
-    sheet = latency_report.write_report(tmp_path, size, slices, 0.5)
-    assert sheet.tables[0].rows == (
+    report = latency.report(tmp_path, size, slices)
+    report.write(tmp_path, 0.5)
+    assert report.tables[0].rows == (
         ("healthy", "coded", "30", "30.0", "20.0–900.0", "30", "20–900", "900", "10", "0.100",
          "0", "1.000"),
     )  # fmt: skip
@@ -172,12 +168,26 @@ def test_latencies_are_told_turn_by_turn_with_what_they_cost(tmp_path):
 
 
 def test_a_run_that_was_stopped_goes_on_and_other_conditions_begin_anew(tmp_path):
+    def sliced(turn):
+        record = Record(0, 0.1, 200, "exact", 1, 1, 0, "", "healthy", "coded", turn)
+        return latency.Slice("healthy", "coded", turn, 1, (record, record))
+
+    def kept(turns):
+        return Kept(path, {"turns": turns}, latency.Slice)
+
     path = tmp_path / "out" / "slices.jsonl"
-    Kept(path, {"turns": 3}).add({"turn": 0})
+    kept(3).add(sliced(0))
     with path.open("a") as file:
-        file.write('{"turn": 1')  # stopped in the middle of writing
-    again = Kept(path, {"turns": 3})
-    assert again.results == [{"turn": 0}]
-    again.add({"turn": 1})
-    assert Kept(path, {"turns": 3}).results == [{"turn": 0}, {"turn": 1}]
-    assert Kept(path, {"turns": 4}).results == []
+        file.write('{"phase": "hea')  # stopped in the middle of writing
+    again = kept(3)
+    assert again.results == [sliced(0)]
+    again.add(sliced(1))
+    assert kept(3).results == [sliced(0), sliced(1)]
+    assert kept(4).results == []
+
+
+def test_a_line_that_is_no_result_is_refused(tmp_path):
+    path = tmp_path / "slices.jsonl"
+    path.write_text('{"turns": 3}\n{"phase": 1}\n')
+    with pytest.raises(ValueError, match="phase"):
+        Kept(path, {"turns": 3}, latency.Slice)

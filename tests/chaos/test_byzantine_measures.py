@@ -1,7 +1,7 @@
-"""The arithmetic and the judgement of the bench about lies, without a server."""
+"""The arithmetic and the checks of the bench about lies, without a server."""
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import pytest
 
@@ -9,6 +9,7 @@ from approxifer_torchserve.bench.byzantine import cells as byzantine_cells
 from approxifer_torchserve.bench.byzantine import model as byzantine_model
 from approxifer_torchserve.bench.byzantine import policies as byzantine_policies
 from approxifer_torchserve.bench.byzantine import report as byzantine_report
+from approxifer_torchserve.bench.harness.kept import Kept
 from approxifer_torchserve.codes import make_code
 from approxifer_torchserve.corruption import corruption_kinds
 
@@ -154,15 +155,16 @@ def test_every_code_fits_its_layout(layout):
 def test_a_stopped_run_goes_on_and_another_size_begins_anew(tmp_path):
     size = byzantine_cells.Size(kinds=("nan",), policies=("none", "pair"), clean_s=0)
     path = tmp_path / "out" / "cells.jsonl"
-    store = byzantine_cells.Store(path, size)
-    store.add(cell(kind="nan"))
-    again = byzantine_cells.Store(path, size)
-    assert again.cells == [cell(kind="nan")]
-    left = [
-        (one.policy, [c[0] for c in one.cells]) for one in again.left(byzantine_cells.plan(size))
+    Kept(path, asdict(size), byzantine_cells.Cell).add(cell(kind="nan"))
+    again = Kept(path, asdict(size), byzantine_cells.Cell).results
+    assert again == [cell(kind="nan")]
+    left = byzantine_cells.left(byzantine_cells.plan(size), again)
+    assert [(one.policy, [c[0] for c in one.cells]) for one in left] == [
+        ("none", ["healthy", "nan"]),
+        ("pair", ["healthy"]),
     ]
-    assert left == [("none", ["healthy", "nan"]), ("pair", ["healthy"])]
-    assert byzantine_cells.Store(path, replace(size, rate=1.0)).cells == []
+    other = asdict(replace(size, rate=1.0))
+    assert Kept(path, other, byzantine_cells.Cell).results == []
 
 
 def test_the_plan_has_every_policy_and_kind_and_ends_with_one_clean_run():
@@ -186,8 +188,9 @@ def test_the_report_has_a_row_per_lie_and_a_column_per_policy(tmp_path):
         cell("pair", found=(0.4,)),
     ]
     size = byzantine_cells.Size(policies=("none", "pair", "coded"), kinds=("gaussian",))
-    sheet = byzantine_report.write_report(tmp_path, cells, size, 0.5)
-    wrong, seconds, decoded, cost = sheet.tables
+    report = byzantine_report.report(tmp_path, cells, size)
+    report.write(tmp_path, 0.5)
+    wrong, seconds, decoded, cost = report.tables
     assert wrong.columns == ("lie", "none", "pair", "coded")
     assert wrong.rows == (("nobody lies", "0.0", "", ""), ("gaussian", "50.0", "0.0", "10.0"))
     assert seconds.rows == (("gaussian", "never", "0.4", "0.4"),)

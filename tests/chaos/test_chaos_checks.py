@@ -1,4 +1,4 @@
-"""The bench's own judgement: each broken promise must be seen."""
+"""The bench's own checks: each broken promise must be seen."""
 
 import asyncio
 import json
@@ -10,14 +10,13 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 import torch
 
-from approxifer_torchserve.bench.chaos.answers import LARGEST, Bodies, Judgement, typical_error
+from approxifer_torchserve.bench.chaos.answers import MAX_T, Bodies, Finding, typical_error
 from approxifer_torchserve.bench.chaos.bench import Asker
 from approxifer_torchserve.bench.chaos.faults import Event
-from approxifer_torchserve.bench.chaos.report import write_report
+from approxifer_torchserve.bench.chaos.report import report
 from approxifer_torchserve.bench.chaos.run import Attempt, Run, Size, Variant
-from approxifer_torchserve.bench.harness import model as probe
-from approxifer_torchserve.bench.harness.load import Target, new_client
-from approxifer_torchserve.bench.harness.saturate import Saturator, compare
+from approxifer_torchserve.bench.harness import model as bench_model
+from approxifer_torchserve.bench.harness.load import ClosedLoop, Target, compare, new_client
 from approxifer_torchserve.codes import make_code
 
 SIZE = Size(queries=2, stragglers=1, deadline_ms=200)
@@ -80,7 +79,8 @@ def test_what_is_left_behind_is_seen(change):
 
 def test_the_report_holds_figures_timeline_and_reasons(tmp_path):
     refused = Attempt(1, 1, 503, "failed", detail="request 17 of 90 is late")
-    write_report(tmp_path, [run(refused, schedule="B", events=[fault(0, None)])], 0.5)
+    ran = run(refused, schedule="B", events=[fault(0, None)])
+    report(tmp_path, [ran]).write(tmp_path, 0.5)
     found = json.loads((tmp_path / "report.json").read_text())
     assert found["runs"][0]["statuses"] == {"200": 1, "503": 1}
     assert found["runs"][0]["reasons"] == {"503 request of is late": 1}
@@ -96,7 +96,7 @@ class Model(BaseHTTPRequestHandler):
     def do_POST(self):
         body = self.rfile.read(int(self.headers["Content-Length"]))
         time.sleep(self.server.pause)
-        answer = {**probe.right_answer(body), **self.server.change}
+        answer = {**bench_model.right_answer(body), **self.server.change}
         text = json.dumps(answer).encode()
         self.send_response(200)
         self.send_header("Content-Length", str(len(text)))
@@ -127,7 +127,7 @@ def target(model):
 def ask(model, number=3, limit_s=60.0):
     async def once():
         async with new_client(target(model)) as client:
-            asker = Asker(client, target(model), Bodies(probe.SMALL_BYTES), limit_s)
+            asker = Asker(client, target(model), Bodies(bench_model.SMALL_BYTES), limit_s)
             return await asker.ask(number)
 
     return asyncio.run(once())
@@ -154,24 +154,24 @@ def test_an_answer_after_deadline_and_grace_is_lost(model):
 
 
 def test_saturation_counts_answers_and_finds_wrong_ones(model):
-    bodies = [probe.body(number) for number in range(4)]
-    check = compare([probe.right_answer(body) for body in bodies])
+    bodies = [bench_model.body(number) for number in range(4)]
+    check = compare([bench_model.right_answer(body) for body in bodies])
     model.pause = 0.01
-    burst = Saturator(target(model), bodies, 4, check).run(1.0)
+    burst = ClosedLoop(target(model), bodies, 4, check).run(1.0)
     assert burst.answered >= burst.per_second * 0.7 > 0
     assert burst.per_second <= 4 / 0.01
     assert burst.wrong == burst.failed == 0
     model.change = {"class": 11}
-    assert Saturator(target(model), bodies, 2, check).run(0.3, requests=10).wrong >= 10
+    assert ClosedLoop(target(model), bodies, 2, check).run(0.3, requests=10).wrong >= 10
 
 
 def test_what_a_code_makes_of_bodies_is_on_their_line_and_what_bytes_lost_is_not():
-    bodies = Bodies(probe.SMALL_BYTES)
+    bodies = Bodies(bench_model.SMALL_BYTES)
     contents = [bodies.body(number) for number in range(4)]
     assert len({content[4096:4352] for content in contents}) == 4, "rows differ"
-    right = [probe.right_answer(content) for content in contents]
-    assert [bodies.judge(i, "exact", json.dumps(one).encode()) for i, one in enumerate(right)] == [
-        Judgement()
+    right = [bench_model.right_answer(content) for content in contents]
+    assert [bodies.check(i, "exact", json.dumps(one).encode()) for i, one in enumerate(right)] == [
+        Finding()
     ] * 4
     scores = torch.tensor([one["scores"] for one in right])
     code = make_code("approxifer", queries=4, stragglers=2, systematic=False)
@@ -179,25 +179,25 @@ def test_what_a_code_makes_of_bodies_is_on_their_line_and_what_bytes_lost_is_not
     came = torch.tensor([True, False, True, True, False, True])
     for number, row in enumerate(code.decode(predictions, came)):
         decoded = {"class": int(row.argmax()), "scores": row.tolist()}
-        judged = bodies.judge(number, "reconstructed", json.dumps(decoded).encode())
-        assert not judged.damaged, judged
-        assert 0 < judged.error < 1
-        assert bodies.judge(number, "hedged", json.dumps(decoded).encode()).wrong
+        found = bodies.check(number, "reconstructed", json.dumps(decoded).encode())
+        assert not found.damaged, found
+        assert 0 < found.error < 1
+        assert bodies.check(number, "hedged", json.dumps(decoded).encode()).wrong
         spoilt = {**decoded, "scores": [*decoded["scores"][:-1], decoded["scores"][-1] * 1.1 + 9e4]}
-        assert bodies.judge(number, "reconstructed", json.dumps(spoilt).encode()).damaged
+        assert bodies.check(number, "reconstructed", json.dumps(spoilt).encode()).damaged
     for content in (b"{", b"[]", b'{"class": 0, "scores": [1.0]}', b'{"class": 0}'):
-        assert bodies.judge(0, "reconstructed", content).damaged
-        assert bodies.judge(0, "exact", content).wrong
+        assert bodies.check(0, "reconstructed", content).damaged
+        assert bodies.check(0, "exact", content).wrong
     nan = {"class": 0, "scores": [float("nan")] * 10}
-    assert bodies.judge(0, "reconstructed", json.dumps(nan).encode()).damaged
+    assert bodies.check(0, "reconstructed", json.dumps(nan).encode()).damaged
 
 
 def test_answers_of_other_requests_are_seen():
     bodies = Bodies(256)
-    other = json.dumps(probe.right_answer(bodies.body(8))).encode()
-    assert bodies.judge(9, "hedged", other).wrong
-    assert bodies.judge(9, "reconstructed", other).error > 0.1
-    assert len({bodies.place(number) for number in range(LARGEST)}) == LARGEST
+    other = json.dumps(bench_model.right_answer(bodies.body(8))).encode()
+    assert bodies.check(9, "hedged", other).wrong
+    assert bodies.check(9, "reconstructed", other).error > 0.1
+    assert len({bodies.place(number) for number in range(MAX_T)}) == MAX_T
 
 
 @pytest.mark.parametrize("policy", ["hedge", "reconstruct", "classic"])
@@ -217,9 +217,9 @@ def test_reconstructions_farther_off_than_the_codes_own_are_seen(policy):
 
 
 def test_bodies_and_answers_tell_requests_apart():
-    bodies = [probe.body(number) for number in range(50)]
-    assert {len(body) for body in bodies} == {probe.SMALL_BYTES}
-    answers = {json.dumps(probe.right_answer(body)) for body in bodies}
+    bodies = [bench_model.body(number) for number in range(50)]
+    assert {len(body) for body in bodies} == {bench_model.SMALL_BYTES}
+    answers = {json.dumps(bench_model.right_answer(body)) for body in bodies}
     assert len(answers) == 50
     with pytest.raises(ValueError, match="size"):
-        probe.body(0, 1000)
+        bench_model.body(0, 1000)

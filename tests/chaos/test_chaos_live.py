@@ -46,7 +46,7 @@ def chaos(lab, policy, schedule, seconds):
 
 @pytest.fixture(scope="module")
 def hedging(lab):
-    with lab.serving("hedge"):
+    with lab.served.serving("hedge", lab.size.workers):
         yield lab
 
 
@@ -58,7 +58,7 @@ def test_no_answer_is_lost_or_wrong_while_workers_fail(hedging, schedule, second
 
 
 def test_a_model_that_is_coded_throughout_keeps_the_same_promises(lab):
-    with lab.serving("classic"):
+    with lab.served.serving("classic", lab.size.workers):
         a = chaos(lab, "classic", "A", 12)
         b = chaos(lab, "classic", "B", 8)
     # A query whose group broke goes alone and is exact; all others are reconstructed.

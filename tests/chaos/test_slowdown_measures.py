@@ -1,4 +1,4 @@
-"""The bench about a slowdown of everything: what it counts, and its judgement."""
+"""The bench about a slowdown of everything: what it counts, and its checks."""
 
 import json
 import threading
@@ -9,9 +9,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from approxifer_torchserve.bench import slowdown
-from approxifer_torchserve.bench.harness import model as probe
-from approxifer_torchserve.bench.harness.faults import FaultFile
 from approxifer_torchserve.bench.harness.load import Target
+from approxifer_torchserve.bench.harness.model import right_answer
+from approxifer_torchserve.bench.harness.server import FaultFile
 
 SIZE = slowdown.Size(workers=1, healthy_s=0.5, slow_s=3.0, service_ms=20, body_bytes=256)
 TURN = slowdown.Turn(100.0, 1000, 20, 0, 0)
@@ -31,7 +31,7 @@ def broken(found):
 
 def test_a_ratio_compares_the_two_servers_of_one_turn():
     found = compare((99.0, 96.0, 198.0))
-    assert found.ratios == pytest.approx((0.99, 0.96, 0.99))
+    assert found.ratio.turns == pytest.approx((0.99, 0.96, 0.99))
     assert found.extra == pytest.approx(0.02)
     assert broken(found) == []
 
@@ -48,7 +48,7 @@ class Served:
     """One worker over HTTP, as slow as the fault file says, in place of a TorchServe."""
 
     def __init__(self, folder):
-        self.faults = FaultFile(folder / "faults.json")
+        self.faults, self.plugin = FaultFile(folder / "faults.json"), True
         served, self.requests = self, 0
         self.lock = threading.Lock()
 
@@ -61,7 +61,7 @@ class Served:
                     served.requests += 1
                     faults = json.loads(served.faults.path.read_text())
                     time.sleep(0.02 + faults.get("*", {}).get("delay_s", 0))
-                text = json.dumps(probe.right_answer(content)).encode()
+                text = json.dumps(right_answer(content)).encode()
                 self.send_response(200)
                 self.send_header("Content-Length", str(len(text)))
                 self.end_headers()
@@ -87,7 +87,7 @@ class Served:
 def test_only_the_slow_part_of_a_turn_counts(tmp_path):
     served = Served(tmp_path)
     try:
-        turn = slowdown._turn(served, SIZE, batch=1, coded=True)
+        turn = slowdown._turn(served, SIZE, batch=1)
     finally:
         served.server.shutdown()
         served.server.server_close()

@@ -2,6 +2,7 @@
 
 import configparser
 import importlib.util
+import re
 import zipfile
 from pathlib import Path
 
@@ -37,6 +38,23 @@ def test_every_package_is_listed(setup):
         for init in base.rglob("__init__.py"):
             found.add(".".join([name, *init.parent.relative_to(base).parts]))
     assert found == set(setup["options"]["packages"].split())
+
+
+def test_the_product_needs_no_example():
+    needed = re.compile(r"\bexamples(/|\.[a-z_]|[\"'])|import examples")
+    folders = ("approxifer_torchserve", "handlers", "archives", "plugin/src/main")
+    sources = [
+        path
+        for folder in folders
+        for path in (ROOT / folder).rglob("*")
+        if path.suffix in {".py", ".java", ".j2", ".yaml", ".json", ".properties"}
+    ]
+    assert len(sources) > 100
+    assert not [str(path) for path in sources if needed.search(path.read_text())]
+    # What it would find.
+    assert needed.search("from approxifer_torchserve.examples.x import y")
+    assert needed.search('files("approxifer_torchserve.examples") / "x.py"')
+    assert needed.search("handler: examples/x.py")
 
 
 def test_extras_are_the_promised_ones(setup):

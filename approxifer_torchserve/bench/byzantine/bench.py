@@ -13,10 +13,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from itertools import count
 from pathlib import Path
 
 import httpx
@@ -26,152 +26,107 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from approxifer_torchserve.bench.byzantine.cells import (
     CLEAN,
-    RECONSTRUCTED,
     Answer,
     Cell,
     Size,
     Stage,
-    Store,
     accent,
     fault,
     in_quarantine,
+    left,
     plan,
     tally,
 )
 from approxifer_torchserve.bench.byzantine.model import Model, is_wrong, same_class
 from approxifer_torchserve.bench.byzantine.policies import Layout, policies
+from approxifer_torchserve.bench.byzantine.report import report
+from approxifer_torchserve.bench.harness.kept import Kept
 from approxifer_torchserve.bench.harness.load import (
-    OUTCOME_HEADER,
+    RECONSTRUCTED,
     arrival_times,
+    ask,
     new_client,
     send_at,
 )
-from approxifer_torchserve.bench.harness.server import POLL_S, Served, State, idle
+from approxifer_torchserve.bench.harness.report import Report, Say
+from approxifer_torchserve.bench.harness.server import POLL_S, Served, State, cpu_seconds, idle
 from approxifer_torchserve.serving.server.cluster import ClusterError
 
 WARM_S = 1.0
+ANSWER_S = 7.0
 START_S = 300.0
 """Twenty workers of a busy machine."""
+WELL_S = 60.0
 
 
+@dataclass(frozen=True)
 class Lab:
-    """One server, one policy's model at a time: a context manager.
+    """One server, one policy's model at a time.
 
-    Args:
+    Attributes:
         size: What is served.
         model: The network, its requests and locators.
+        served: The server.
+        seeds: Another number each time.
     """
 
-    def __init__(self, size: Size, model: Model) -> None:
-        self.size, self.model = size, model
-        self._stack = ExitStack()
-        self._cells = 0
-
-    def __enter__(self) -> Lab:
-        """Start the server, without workers.
-
-        Raises:
-            LaunchError: The server did not start.
-        """
-        with ExitStack() as stack:
-            work = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="approxifer-lies-")))
-            self.served = stack.enter_context(Served(work))
-            self.faults, self.cluster = self.served.faults, self.served.cluster
-            self._stack = stack.pop_all()
-        return self
-
-    def __exit__(self, *unused: object) -> None:
-        """Stop the server."""
-        self._stack.close()
-
-    @contextlib.contextmanager
-    def serving(
-        self, layout: Layout, policy: str, progress: Callable[[int, int], None] | None = None
-    ) -> Iterator[Trial]:
-        """Archive a policy's model and register it while a block lasts.
-
-        Args:
-            layout: Workers and liars.
-            policy: Which.
-            progress: Called while a locator is fitted; see `Model.locator`.
-
-        Raises:
-            ClusterError: Workers did not come up.
-        """
-        made = policies(layout, self.size.rate, self.size.probe_every_s)[policy]
-        name = f"{policy}-{layout.workers}"
-        if made.located:
-            self.model.locator(made.code, progress)
-        self.model.archive(self.served.store, name, made, self.size.service_ms)
-        self.cluster.register(f"{name}.mar", name=name, workers=layout.workers, timeout=START_S)
-        try:
-            yield Trial(self, layout, policy, name)
-        finally:
-            self.faults.clear()
-            self.cluster.unregister(name)
-
-    def seed(self) -> int:
-        """Return another number each time."""
-        self._cells += 1
-        return self._cells
+    size: Size
+    model: Model
+    served: Served
+    seeds: Iterator[int]
 
 
 class Trial:
     """Measures cells of a model that is registered.
 
     Args:
-        lab: Its server.
+        lab: What the server serves.
         layout: Workers and liars.
-        policy: Which.
-        name: Of the model.
+        policy: Name of the policy.
+        name: Name of the model.
     """
 
     def __init__(self, lab: Lab, layout: Layout, policy: str, name: str) -> None:
         self.lab, self.layout, self.policy, self.name = lab, layout, policy, name
-        self.served, self.cluster, self.faults = lab.served, lab.cluster, lab.faults
-        self.url = self.served.target(name).url
+        self.served, self.target = lab.served, lab.served.target(name)
 
     def cell(self, kind: str, liars: int, seconds: float) -> Cell:
-        """Load the model while its busiest workers lie, and make them well again.
+        """Loads the model while its busiest workers lie, and makes them well again.
+
+        Args:
+            kind: The kind of lie.
+            liars: How many workers lie.
+            seconds: How long.
 
         Raises:
             ClusterError: The workers did not become well.
         """
-        pids = {one.id: one.pid for one in self.cluster.describe(self.name)[0].workers}
-        busy = self._cpu(pids)
+        workers, faults = self.served.workers(self.name), self.served.faults
+        busy = {name: cpu_seconds(worker) for name, worker in workers.items()}
         asyncio.run(self._load((), WARM_S))
-        spent = {name: now - busy[name] for name, now in self._cpu(pids).items()}
-        chosen = sorted(pids, key=lambda name: spent[name], reverse=True)[:liars]
+        spent = {name: cpu_seconds(worker) - busy[name] for name, worker in workers.items()}
+        chosen = sorted(workers, key=lambda name: spent[name], reverse=True)[:liars]
         before = self._quiet()
         if kind == CLEAN:
-            names = sorted(pids, key=int)
-            self.faults.put_all(
-                {str(pids[name]): accent(i, len(names)) for i, name in enumerate(names)}
-            )
+            told = {
+                name: accent(i, len(workers)) for i, name in enumerate(sorted(workers, key=int))
+            }
         else:
-            self.faults.put_all({str(pids[name]): fault(kind) for name in chosen})
+            told = {name: fault(kind) for name in chosen}
+        faults.put_all({str(workers[name].pid): lie for name, lie in told.items()})
         answers, found, late = asyncio.run(self._load(chosen, seconds))
         after = self._quiet()
-        self.faults.clear()
-        self._heal(before, {name: pids[name] for name in chosen})
+        faults.clear()
+        self._heal(before, {name: workers[name].pid for name in chosen})
         return tally(self.layout.workers, self.policy, kind, found, answers, before, after, late)
-
-    def _cpu(self, pids: Mapping[str, int]) -> dict[str, float]:
-        """Return how many seconds each worker has computed."""
-        spent = dict.fromkeys(pids, 0.0)
-        for name, pid in pids.items():
-            with contextlib.suppress(psutil.Error):
-                times = psutil.Process(pid).cpu_times()
-                spent[name] = times.user + times.system
-        return spent
 
     async def _load(
         self, liars: Sequence[str], seconds: float
     ) -> tuple[list[Answer], dict[str, float | None], float]:
         found: dict[str, float | None] = dict.fromkeys(liars)
-        times = arrival_times(self.lab.size.rate, seconds, self.lab.seed())
+        times = arrival_times(self.lab.size.rate, seconds, next(self.lab.seeds))
         bodies = len(self.lab.model.bodies)
-        async with new_client(self.served.target(self.name)) as client:
+        async with new_client(self.target) as client:
             start = time.perf_counter()
             watcher = asyncio.create_task(self._watch(client, found, start))
             answers, late = await send_at(
@@ -196,16 +151,12 @@ class Trial:
 
     async def _ask(self, client: httpx.AsyncClient, number: int, due: float) -> Answer:
         content, right = self.lab.model.bodies[number], self.lab.model.right[number]
-        try:
-            reply = await asyncio.wait_for(client.post(self.url, content=content), 7)
-        except (httpx.HTTPError, asyncio.TimeoutError):
-            return Answer(0)
-        seconds = time.perf_counter() - due
-        if reply.status_code != 200:
-            return Answer(reply.status_code, seconds=seconds)
-        decoded = reply.headers.get(OUTCOME_HEADER) == RECONSTRUCTED
-        fine = same_class if decoded else _near
-        return Answer(200, not fine(reply.content, right), decoded, seconds)
+        reply = await ask(client, self.target, content, due, ANSWER_S)
+        if reply.status != 200:
+            return Answer(reply.status, seconds=reply.latency_s)
+        decoded = reply.outcome == RECONSTRUCTED
+        wrong = not same_class(reply.content, right) if decoded else is_wrong(reply.content, right)
+        return Answer(200, wrong, decoded, reply.latency_s)
 
     def _quiet(self) -> State:
         start = time.monotonic()
@@ -217,9 +168,9 @@ class Trial:
         return self.served.once(self.name, well, 10)
 
     def _heal(self, before: State, liars: Mapping[str, int]) -> None:
-        """Give all workers a clean account: those ever judged wrong are restarted, readmitted."""
+        """Gives all workers a clean account: those ever found wrong are restarted, readmitted."""
 
-        def judged(state: State) -> set[str]:
+        def found_wrong(state: State) -> set[str]:
             return {
                 name
                 for name, one in state["workers"].items()
@@ -227,36 +178,34 @@ class Trial:
                 or one["confirmed_wrong"] > before["workers"][name]["confirmed_wrong"]
             }
 
-        end = time.monotonic() + 60
+        cluster, end = self.served.cluster, time.monotonic() + WELL_S
         state = self.served.state(self.name)
-        for name in judged(state):
+        for name in found_wrong(state):
             if not in_quarantine(state["workers"][name]):
                 # Readmission forgets what an account says; only the quarantined are readmitted.
-                self.cluster.quarantine(self.name, name)
+                cluster.quarantine(self.name, name)
         while True:
-            model = self.cluster.describe(self.name)[0]
+            model = cluster.describe(self.name)[0]
             lying = {one.id for one in model.workers if liars.get(one.id) == one.pid}
             state = self.served.state(self.name)
             away = {name for name, one in state["workers"].items() if in_quarantine(one)}
             alive = all(psutil.pid_exists(one.pid) for one in model.workers)
             if model.ready == self.layout.workers and alive and not away & lying:
                 for name in away:
-                    self.cluster.readmit(self.name, name)
+                    cluster.readmit(self.name, name)
                 return
             if time.monotonic() > end:
-                raise ClusterError(f"{self.name}: its workers were not well after 60 s: {state}")
+                raise ClusterError(
+                    f"{self.name}: its workers were not well after {WELL_S:g} s: {state}"
+                )
             time.sleep(0.2)
 
 
-def _near(content: bytes, right: Mapping[str, object]) -> bool:
-    return not is_wrong(content, right)
-
-
-def run_cells(out: Path, size: Size, console: Console, only: Sequence[str] = ()) -> list[Cell]:
-    """Measure all cells that an earlier run into the same folder did not.
+def run_byzantine(out: Path, size: Size, console: Console, only: Sequence[str] = ()) -> Report:
+    """Measures all cells that an earlier run into the same folder did not.
 
     Args:
-        out: Folder that keeps them.
+        out: Folder that keeps them, and for the plot.
         size: What to measure.
         console: Where the progress bar goes.
         only: Policies to measure now; all where empty.
@@ -266,35 +215,43 @@ def run_cells(out: Path, size: Size, console: Console, only: Sequence[str] = ())
         ClusterError: Workers did not come up, or did not become well.
         OSError: The network could not be trained.
     """
-    store = Store(out / "cells.jsonl", size)
-    todo = [stage for stage in store.left(plan(size)) if not only or stage.policy in only]
-    if not todo:
-        return store.cells
-    columns = (TextColumn("{task.description:40}"), BarColumn(), TimeElapsedColumn())
-    total = sum(seconds for stage in todo for _, _, seconds in stage.cells)
-    with Progress(*columns, console=console) as bar:
-        task = bar.add_task("train the network", total=total)
+    kept = Kept(out / "cells.jsonl", asdict(size), Cell)
+    stages = [stage for stage in plan(size) if not only or stage.policy in only]
+    todo = left(stages, kept.results)
+    if todo:
+        columns = (TextColumn("{task.description:40}"), BarColumn(), TimeElapsedColumn())
+        total = sum(seconds for stage in todo for _, _, seconds in stage.cells)
+        with Progress(*columns, console=console) as bar:
+            task = bar.add_task("train the network", total=total)
 
-        def say(text: str) -> None:
-            bar.update(task, description=text)
+            def say(text: str) -> None:
+                bar.update(task, description=text)
 
-        with Lab(size, Model(out)) as lab:
-            for stage in todo:
-                for seconds in _measure(lab, stage, store, say):
-                    bar.advance(task, seconds)
-    return store.cells
+            model = Model(out)
+            with Served() as served:
+                lab = Lab(size, model, served, count(1))
+                for stage in todo:
+                    for seconds in _measure(lab, stage, kept, say):
+                        bar.advance(task, seconds)
+    return report(out, kept.results, size)
 
 
-def _measure(lab: Lab, stage: Stage, store: Store, say: Callable[[str], None]) -> Iterator[float]:
-    """Measure a stage's cells, and yield the seconds of each when it is kept."""
-    workers, policy = stage.layout.workers, stage.policy
+def _measure(lab: Lab, stage: Stage, kept: Kept[Cell], say: Say) -> Iterator[float]:
+    """Measures a stage's cells, and yields the seconds of each when it is kept."""
+    size, layout, policy = lab.size, stage.layout, stage.policy
+    workers, name = layout.workers, f"{policy}-{layout.workers}"
 
     def fitting(done: int, of: int) -> None:
         say(f"{policy}: fit the locator {100 * done // of} %")
 
+    made = policies(layout, size.rate, size.probe_every_s)[policy]
+    if made.located:
+        lab.model.locator(made.code, fitting)
     say(f"{policy}: start {workers} workers")
-    with lab.serving(stage.layout, policy, fitting) as trial:
+    lab.model.archive(lab.served.store, name, made, size.service_ms)
+    with lab.served.serving(name, workers, START_S):
+        trial = Trial(lab, layout, policy, name)
         for kind, liars, seconds in stage.cells:
             say(f"{workers} workers, {policy}: {liars} × {kind}")
-            store.add(trial.cell(kind, liars, seconds))
+            kept.add(trial.cell(kind, liars, seconds))
             yield seconds

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import Any
 
 from approxifer_torchserve.bench.byzantine.policies import POLICIES, SMALL, Layout
-from approxifer_torchserve.bench.harness.kept import Kept
-from approxifer_torchserve.bench.harness.report import quantile
+from approxifer_torchserve.bench.harness.summary import quantile
 
 RARE = "gaussian 1 in 5"
 # What says most comes first, in case a run is stopped.
@@ -22,9 +20,8 @@ FORWARDS = ("raw", "hedge", "parity", "coded")
 # Two liars of these kinds may say the same: functions of the truth alone, or an old answer, which
 # two workers share that were the pair of an earlier query.
 ALIKE = ("sign_flip", "huge", "stuck", "misrouted")
-RECONSTRUCTED = "reconstructed"
 # Of a prediction; the widest accent, less than half of the policy's tolerance.
-WIDEST_ACCENT = 4e-4
+MAX_ACCENT = 4e-4
 
 
 @dataclass(frozen=True)
@@ -37,7 +34,7 @@ class Size:
         cell_s: Seconds of load per cell.
         clean_s: Seconds of the clean run.
         service_ms: What a forward takes beside its work, asleep.
-        probe_every_s: The policies'; a liar is found after about two of these.
+        probe_every_s: Seconds between a worker's probes; a liar is found after about two of these.
         policies: Some of ``POLICIES``.
         kinds: Some of ``KINDS``.
         clean_policy: The one of the clean run.
@@ -65,11 +62,11 @@ class Answer:
     """What became of one request.
 
     Attributes:
-        status: Of HTTP; 0 where there was no answer.
+        status: The HTTP status; 0 where there was no answer.
         wrong: A reconstructed answer of another class than the model's own; any other answer that
             is not the model's own within tolerance.
         reconstructed: Whether it was decoded from other answers.
-        seconds: From when it was due until it was answered.
+        seconds: How long from when it was due until it was answered.
     """
 
     status: int
@@ -83,27 +80,28 @@ class Cell:
     """What one cell gave.
 
     Attributes:
-        workers: Of the model.
-        policy: Which.
-        kind: Of lie; ``HEALTHY`` and ``CLEAN`` where nobody lied.
+        workers: How many the model has.
+        policy: Name of the policy.
+        kind: The kind of lie; ``HEALTHY`` and ``CLEAN`` where nobody lied.
         liars: How many lied.
-        requests: Sent.
-        answered: With status 200.
-        reconstructed: Of these, decoded from other answers.
-        wrong: Of the others, not the model's own beyond tolerance.
-        wrong_class: Of the reconstructed, with another class than the model's own.
-        refused: With another status, or none at all.
+        requests: How many were sent.
+        answered: How many were answered with status 200.
+        reconstructed: How many of these were decoded from other answers.
+        wrong: How many of the others are not the model's own, beyond tolerance.
+        wrong_class: How many of the reconstructed have another class than the model's own.
+        refused: How many had another status, or none at all.
         found_s: For each liar, seconds until it was quarantined; None for never.
-        convicted: Honest workers with a confirmed wrong answer.
-        quarantined: Honest workers in quarantine.
+        convicted: Ids of honest workers with a confirmed wrong answer.
+        quarantined: Ids of honest workers in quarantine.
         suspected: How often honest workers were suspected.
         forwards: Runs of the model beyond one per request, per request, without probes.
         extra: Jobs of any kind beyond one per request, per request, without probes.
-        jobs: Handed to workers, by kind.
-        late_hedges: Jobs sent again because they were late; part of ``extra``.
-        median_ms: Latency of the answered.
-        p99_ms: Latency of the answered.
-        late_sending_s: The longest that a request left after it was due: the client's own fault.
+        jobs: How many were handed to workers, by kind.
+        late_hedges: How many jobs were sent again because they were late; part of ``extra``.
+        median_ms: Median latency of the answered, in milliseconds.
+        p99_ms: Their 99th percentile, in milliseconds.
+        late_sending_s: The longest that a request left after it was due, in seconds: the client's
+            own fault.
     """
 
     workers: int
@@ -140,7 +138,7 @@ class Cell:
 
 
 def measured(cells: Sequence[Cell]) -> tuple[list[str], list[str]]:
-    """Return the policies and kinds of some cells, in their own order whatever ran first."""
+    """Returns the policies and kinds of some cells, in their own order whatever ran first."""
     policies = {cell.policy for cell in cells}
     kinds = {cell.kind for cell in cells}
     order = (HEALTHY, *KINDS, CLEAN)
@@ -148,18 +146,18 @@ def measured(cells: Sequence[Cell]) -> tuple[list[str], list[str]]:
 
 
 def fault(kind: str) -> dict[str, float | str]:
-    """Return what a liar of a kind is told."""
+    """Returns what a liar of a kind is told."""
     if kind == RARE:
         return {"lie": "gaussian", "lie_probability": 0.2}
     return {"lie": kind}
 
 
 def accent(number: int, workers: int) -> dict[str, float | str]:
-    """Return what makes a worker's last digits its own, as another make of device would.
+    """Returns what makes a worker's last digits its own, as another make of device would.
 
     Bytes differ then and numbers agree, so that checks must really compare.
     """
-    return {"lie": "huge", "lie_size": 1 + WIDEST_ACCENT * (number + 1) / workers}
+    return {"lie": "huge", "lie_size": 1 + MAX_ACCENT * (number + 1) / workers}
 
 
 def tally(
@@ -172,16 +170,16 @@ def tally(
     after: Mapping[str, Any],
     late_sending_s: float = 0.0,
 ) -> Cell:
-    """Make a cell's figures.
+    """Makes a cell's figures.
 
     Args:
-        workers: Of the model.
-        policy: Which.
-        kind: Of lie.
-        liars: Their ids; seconds until each was quarantined.
+        workers: How many the model has.
+        policy: Name of the policy.
+        kind: The kind of lie.
+        liars: For each liar's id, seconds until it was quarantined.
         answers: What became of each request.
         before: What ``GET /coded/<model>`` said before the cell.
-        after: And afterwards.
+        after: What it said afterwards.
         late_sending_s: See `Cell`.
     """
     old, new = before["counters"], after["counters"]
@@ -204,32 +202,24 @@ def tally(
         return (work - admitted) / admitted if admitted else 0.0
 
     return Cell(
-        workers=workers,
-        policy=policy,
-        kind=kind,
-        liars=len(liars),
-        requests=len(answers),
-        answered=len(answered),
-        reconstructed=len(decoded),
-        wrong=sum(one.wrong for one in answered) - wrong_class,
-        wrong_class=wrong_class,
-        refused=len(answers) - len(answered),
-        found_s=tuple(liars.values()),
+        workers=workers, policy=policy, kind=kind, liars=len(liars),
+        requests=len(answers), answered=len(answered), reconstructed=len(decoded),
+        wrong=sum(one.wrong for one in answered) - wrong_class, wrong_class=wrong_class,
+        refused=len(answers) - len(answered), found_s=tuple(liars.values()),
         convicted=tuple(name for name in honest if more(name, "confirmed_wrong")),
         quarantined=tuple(name for name, one in honest.items() if in_quarantine(one)),
         suspected=sum(more(name, "suspicions") for name in honest),
         forwards=per_request(sum(jobs.get(name, 0) for name in FORWARDS)),
         extra=per_request(sum(count for name, count in jobs.items() if name != "probe")),
-        jobs=jobs,
-        late_hedges=new["hedges"] - old["hedges"],
+        jobs=jobs, late_hedges=new["hedges"] - old["hedges"],
         median_ms=quantile(times, 0.5) if times else 0.0,
         p99_ms=quantile(times, 0.99) if times else 0.0,
         late_sending_s=late_sending_s,
-    )
+    )  # fmt: skip
 
 
 def in_quarantine(worker: Mapping[str, Any]) -> bool:
-    """Tell whether a worker's entry in the ledger says that clients are kept from it."""
+    """Tells whether a worker's entry in the ledger says that clients are kept from it."""
     return worker["state"] in ("quarantined", "kept out")
 
 
@@ -239,8 +229,8 @@ class Stage:
 
     Attributes:
         layout: Workers and liars.
-        policy: Which.
-        cells: Kind, how many lie, seconds.
+        policy: Name of the policy.
+        cells: For each cell its kind of lie, how many lie, and seconds of load.
     """
 
     layout: Layout
@@ -249,7 +239,7 @@ class Stage:
 
 
 def plan(size: Size) -> list[Stage]:
-    """Return what is measured, in order; the long clean run comes last."""
+    """Returns what is measured, in order; the long clean run comes last."""
     stages = []
     for layout in size.layouts:
         cells = ((HEALTHY, 0), *((kind, layout.liars) for kind in size.kinds))
@@ -264,35 +254,13 @@ def plan(size: Size) -> list[Stage]:
     return stages
 
 
-class Store:
-    """The cells measured so far, so that a stopped run goes on.
-
-    Args:
-        path: The file; one that was written for another size is begun anew.
-        size: Of this run.
-    """
-
-    def __init__(self, path: Path, size: Size) -> None:
-        self._kept = Kept(path, asdict(size))
-        self.cells = [_cell(one) for one in self._kept.results]
-
-    def add(self, cell: Cell) -> None:
-        """Keep a cell."""
-        self.cells.append(cell)
-        self._kept.add(asdict(cell))
-
-    def left(self, stages: Sequence[Stage]) -> list[Stage]:
-        """Return what of a plan is not measured yet."""
-        done = {cell.key for cell in self.cells}
-        found = []
-        for stage in stages:
-            prefix = (stage.layout.workers, stage.policy)
-            cells = tuple(cell for cell in stage.cells if (*prefix, *cell[:2]) not in done)
-            if cells:
-                found.append(Stage(stage.layout, stage.policy, cells))
-        return found
-
-
-def _cell(read: dict[str, Any]) -> Cell:
-    lists = ("found_s", "convicted", "quarantined")
-    return Cell(**{**read, **{name: tuple(read[name]) for name in lists}})
+def left(stages: Sequence[Stage], measured: Sequence[Cell]) -> list[Stage]:
+    """Returns what of a plan is not measured yet."""
+    done = {cell.key for cell in measured}
+    found = []
+    for stage in stages:
+        prefix = (stage.layout.workers, stage.policy)
+        cells = tuple(cell for cell in stage.cells if (*prefix, *cell[:2]) not in done)
+        if cells:
+            found.append(replace(stage, cells=cells))
+    return found

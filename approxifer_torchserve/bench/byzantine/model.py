@@ -41,10 +41,10 @@ class Model:
     """The trained network, requests and what it answers to them.
 
     Args:
-        out: Folder that keeps network and locators.
+        out: Folder that keeps the network and its locators.
 
     Attributes:
-        bodies: Requests.
+        bodies: Bodies of the requests.
         right: The network's own answers to them.
 
     Raises:
@@ -70,7 +70,7 @@ class Model:
     def locator(
         self, code: Mapping[str, Any], progress: Callable[[int, int], None] | None = None
     ) -> Path:
-        """Return the file of a code's locator, fitted when it is not there yet.
+        """Returns the file of a code's locator, fitted when it is not there yet.
 
         Args:
             code: As `make_code` takes it.
@@ -97,11 +97,11 @@ class Model:
         return path
 
     def archive(self, store: Path, name: str, policy: Policy, service_ms: float) -> None:
-        """Archive the network for one policy.
+        """Archives the network for one policy.
 
         Args:
             store: The model store.
-            name: Of the model.
+            name: Name of the model.
             policy: How it is served.
             service_ms: What a forward takes beside its work, asleep.
 
@@ -127,13 +127,13 @@ class Model:
 
 
 def _pixels(path: Path) -> torch.Tensor:
-    """Read an image as float32 ``[1, 8, 8]`` in 0..1."""
+    """Reads an image as float32 ``[1, 8, 8]`` in 0..1."""
     read = np.asarray(Image.open(BytesIO(path.read_bytes())).convert("L"), dtype=np.float32)
     return torch.from_numpy(read / 255).unsqueeze(0)
 
 
 def same_class(content: bytes, right: Mapping[str, Any]) -> bool:
-    """Tell whether an answer names the class that the model itself names."""
+    """Tells whether an answer names the class that the model itself names."""
     try:
         return bool(json.loads(content)["class"] == right["class"])
     except (ValueError, KeyError, TypeError):
@@ -141,7 +141,7 @@ def same_class(content: bytes, right: Mapping[str, Any]) -> bool:
 
 
 def is_wrong(content: bytes, right: Mapping[str, Any]) -> bool:
-    """Tell whether an answer's scores are beyond tolerance, or it is no answer at all."""
+    """Tells whether an answer's scores are beyond tolerance, or it is no answer at all."""
     try:
         scores, true = json.loads(content)["scores"], right["scores"]
         if len(scores) != len(true):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,8 +19,8 @@ WHAT = {
     "parity-audit": "one parity per group, checked behind the answers; no probes",
     "parity": "one parity per group, checked before the answers",
     "vote": "2E+1 workers compute each query, E+1 must agree",
-    "pairs": "code 'pairs' locates with E; doubtful members are computed again",
-    "pairs-decode": "the same; doubtful members are decoded from the others",
+    "pairs": "code 'pairs' locates with E; suspected members are computed again",
+    "pairs-decode": "the same; suspected members are decoded from the others",
     "coded": "fully coded ApproxIFER; the decode job leaves out whom it locates",
 }
 
@@ -31,7 +30,7 @@ class Layout:
     """How many workers, and how many of them lie.
 
     Attributes:
-        workers: Of each policy's model.
+        workers: How many each policy's model has.
         queries: K of the codes that locate.
         byzantine: E of these, and of the vote.
         liars: How many workers lie at once.
@@ -58,8 +57,8 @@ class Policy:
     """One way to serve.
 
     Attributes:
-        code: Section ``handler.approxifer.code``.
-        policy: Section ``handler.approxifer.policy``.
+        code: The section ``handler.approxifer.code``.
+        policy: The section ``handler.approxifer.policy``.
         located: Whether a locator belongs into the archive.
     """
 
@@ -68,23 +67,18 @@ class Policy:
     located: bool = False
 
     @property
-    def code_key(self) -> str:
-        """What tells its code from others."""
-        return json.dumps(self.code, sort_keys=True)
-
-    @property
     def probed(self) -> bool:
         """Whether the archive needs a known query."""
         return "probe_every_s" in self.policy
 
 
 def policies(layout: Layout, rate: float, probe_every_s: float) -> dict[str, Policy]:
-    """Return all policies by name, as they stand in model-config.yaml.
+    """Returns all policies by name, as they stand in model-config.yaml.
 
     Args:
         layout: How many workers, and the code's K and E.
         rate: Requests per second; a group stays open for as long as K of them take to come.
-        probe_every_s: Of all but ``none`` and the audits.
+        probe_every_s: Seconds between a worker's probes, of all but ``none`` and the audits.
     """
     probing = {"probe_every_s": probe_every_s}
     most = min(8, layout.workers - 2)

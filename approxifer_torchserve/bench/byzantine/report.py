@@ -16,15 +16,15 @@ from approxifer_torchserve.bench.byzantine.cells import (
     Size,
     measured,
 )
-from approxifer_torchserve.bench.byzantine.plot import plot
 from approxifer_torchserve.bench.byzantine.policies import EXACT, WHAT, Layout
-from approxifer_torchserve.bench.harness.sheet import Check, Sheet, Table
+from approxifer_torchserve.bench.harness.plot import plt, save
+from approxifer_torchserve.bench.harness.report import Check, Report, Table
 
 PLOT = "wrong.png"
 
 
 def found(cell: Cell) -> str:
-    """Return in how many seconds the last liar was quarantined, or how many never were."""
+    """Returns in how many seconds the last liar was quarantined, or how many never were."""
     never = sum(one is None for one in cell.found_s)
     if never:
         return "never" if never == cell.liars else f"{never} of {cell.liars} never"
@@ -32,7 +32,7 @@ def found(cell: Cell) -> str:
 
 
 def lies_alike(cell: Cell) -> bool:
-    """Tell whether two workers said the same wrong thing, which outvotes an honest one.
+    """Tells whether two workers said the same wrong thing, which outvotes an honest one.
 
     A vote asks for E + 1 equal answers, which E liars cannot give.
     """
@@ -40,22 +40,16 @@ def lies_alike(cell: Cell) -> bool:
 
 
 def checks(cells: Sequence[Cell]) -> list[Check]:
-    """Return what is promised, and whether it came true."""
+    """Returns what is promised, and whether it came true."""
     told = [cell for cell in cells if not lies_alike(cell)]
     hurt = [cell for cell in told if cell.convicted or cell.quarantined]
     alone = [cell for cell in cells if cell.liars == 0]
+    hurt_says = str([(cell.key, cell.convicted, cell.quarantined) for cell in hurt] or "none")
+    wrong, refused = sum(c.wrong for c in alone), sum(c.refused for c in alone)
+    alone_says = f"{wrong} wrong, {refused} refused of {sum(c.requests for c in alone)}"
     result = [
-        Check(
-            "honest workers convicted",
-            not hurt,
-            str([(cell.key, cell.convicted, cell.quarantined) for cell in hurt] or "none"),
-        ),
-        Check(
-            "nobody lied",
-            not any(cell.wrong or cell.refused for cell in alone),
-            f"{sum(c.wrong for c in alone)} wrong, {sum(c.refused for c in alone)} refused "
-            f"of {sum(c.requests for c in alone)}",
-        ),
+        Check("honest workers convicted", not hurt, hurt_says),
+        Check("nobody lied", not wrong + refused, alone_says),
     ]
     exact = [cell for cell in told if cell.policy in EXACT and cell.liars]
     if exact:
@@ -79,7 +73,7 @@ def checks(cells: Sequence[Cell]) -> list[Check]:
 
 
 def _per_kind(title: str, cells: Sequence[Cell], say: Callable[[Cell], str]) -> Table:
-    """Return a row per kind of lie, a column per policy."""
+    """Returns a row per kind of lie, a column per policy."""
     names, kinds = measured(cells)
     by_key = {(cell.policy, cell.kind): cell for cell in cells}
     rows = []
@@ -102,7 +96,7 @@ def _decoded(cell: Cell) -> str:
 
 
 def cost_table(title: str, cells: Sequence[Cell]) -> Table:
-    """Return a row per policy: latency, extra jobs, refusals, honest workers hurt."""
+    """Returns a row per policy: latency, extra jobs, refusals, honest workers hurt."""
     rows = []
     for name in measured(cells)[0]:
         own = [cell for cell in cells if cell.policy == name]
@@ -112,21 +106,20 @@ def cost_table(title: str, cells: Sequence[Cell]) -> Table:
         def average(some: Sequence[Cell], say: Callable[[Cell], float], form: str) -> str:
             return format(mean(say(cell) for cell in some), form) if some else ""
 
-        rows.append(
-            (
-                name,
-                average(healthy, lambda cell: cell.median_ms, ".0f"),
-                average(healthy, lambda cell: cell.p99_ms, ".0f"),
-                average(healthy, lambda cell: cell.forwards, ".2f"),
-                average(healthy, lambda cell: cell.extra, ".2f"),
-                average(lied, lambda cell: cell.forwards, ".2f"),
-                average(lied, lambda cell: cell.extra, ".2f"),
-                f"{sum(cell.refused for cell in own)} of {sum(cell.requests for cell in own)}",
-                str(sum(cell.suspected for cell in own)),
-                str(sum(len(cell.convicted) for cell in own if not lies_alike(cell))),
-                str(sum(len(cell.convicted) for cell in own if lies_alike(cell))),
-            )
-        )
+        alike, others = ([c for c in own if lies_alike(c) == yes] for yes in (True, False))
+        rows.append((
+            name,
+            average(healthy, lambda cell: cell.median_ms, ".0f"),
+            average(healthy, lambda cell: cell.p99_ms, ".0f"),
+            average(healthy, lambda cell: cell.forwards, ".2f"),
+            average(healthy, lambda cell: cell.extra, ".2f"),
+            average(lied, lambda cell: cell.forwards, ".2f"),
+            average(lied, lambda cell: cell.extra, ".2f"),
+            f"{sum(cell.refused for cell in own)} of {sum(cell.requests for cell in own)}",
+            str(sum(cell.suspected for cell in own)),
+            str(sum(len(cell.convicted) for cell in others)),
+            str(sum(len(cell.convicted) for cell in alike)),
+        ))  # fmt: skip
     columns = (
         "policy", "p50", "p99", "runs", "jobs", "runs'", "jobs'", "refused", "suspect", "convict",
         "outvote",
@@ -135,7 +128,7 @@ def cost_table(title: str, cells: Sequence[Cell]) -> Table:
 
 
 def tables(cells: Sequence[Cell], layout: Layout) -> list[Table]:
-    """Return what a layout gave: wrong answers, time until quarantine, decoded answers, cost."""
+    """Returns what a layout gave: wrong answers, time until quarantine, decoded answers, cost."""
     own = [cell for cell in cells if cell.workers == layout.workers and cell.kind != CLEAN]
     lied = [cell for cell in own if cell.liars]
     decoding = {cell.policy for cell in own if cell.reconstructed}
@@ -149,14 +142,13 @@ def tables(cells: Sequence[Cell], layout: Layout) -> list[Table]:
     return [table for table in made if table.rows]
 
 
-def write_report(out: Path, cells: Sequence[Cell], size: Size, load_average: float) -> Sheet:
-    """Write report.json and report.html.
+def report(out: Path, cells: Sequence[Cell], size: Size) -> Report:
+    """Draws the plot and says what was found.
 
     Args:
-        out: Folder to write to.
+        out: Folder for the plot.
         cells: What was measured.
-        size: And how.
-        load_average: Of the machine before.
+        size: How it was measured.
     """
     clean = [cell for cell in cells if cell.kind == CLEAN]
     lead = (
@@ -170,7 +162,7 @@ def write_report(out: Path, cells: Sequence[Cell], size: Size, load_average: flo
         'model, beyond one per request, per request, without probes; "jobs": the same of jobs of '
         'any kind; with a stroke: when attacked. "suspect": how often honest workers were '
         'suspected; "convict": how many were confirmed wrong; "outvote": the same by two that '
-        "lied alike. " + " ".join(f"{name}: {WHAT[name]}." for name in size.policies)
+        "lied alike."
     )
     for cell in clean:
         lead += (
@@ -180,10 +172,37 @@ def write_report(out: Path, cells: Sequence[Cell], size: Size, load_average: flo
         )
     made = [table for layout in size.layouts for table in tables(cells, layout)]
     facts = {"size": asdict(size), "cells": [asdict(cell) for cell in cells]}
-    out.mkdir(parents=True, exist_ok=True)
     plot(out / PLOT, cells, size.layouts)
-    sheet = Sheet(
-        "Workers that lie", lead, facts, tuple(made), tuple(checks(cells)), load_average, (PLOT,)
+    terms = tuple((name, f"{WHAT[name]}.") for name in size.policies)
+    return Report(
+        "Workers that lie", lead, facts, tuple(made), tuple(checks(cells)), (PLOT,), terms
     )
-    sheet.write(out)
-    return sheet
+
+
+def plot(path: Path, cells: Sequence[Cell], layouts: Sequence[Layout]) -> None:
+    """Draws the share of wrong answers; what was not measured stays white.
+
+    Args:
+        path: A .png file to write.
+        cells: What was measured.
+        layouts: One picture each, side by side.
+    """
+    told = [cell for cell in cells if cell.kind != CLEAN]
+    policies, kinds = measured(told)
+    figure, axes = plt.subplots(
+        1, len(layouts), figsize=(1 + 6 * len(layouts), 4.5), squeeze=False, sharey=True,
+        constrained_layout=True,
+    )  # fmt: skip
+    for axis, layout in zip(axes[0], layouts, strict=True):
+        shares = [[float("nan")] * len(policies) for _ in kinds]
+        for cell in told:
+            if cell.workers == layout.workers:
+                row, column = kinds.index(cell.kind), policies.index(cell.policy)
+                share = shares[row][column] = 100 * cell.wrong_share
+                axis.text(column, row, f"{share:.1f}", ha="center", va="center", fontsize=8)
+        if told:
+            axis.imshow(shares, cmap="Oranges", vmin=0, vmax=100, aspect="auto")
+        axis.set_xticks(range(len(policies)), policies, rotation=45, ha="right")
+        axis.set_yticks(range(len(kinds)), kinds)
+        axis.set_title(f"{layout.name}: % of answers wrong")
+    save(figure, path)

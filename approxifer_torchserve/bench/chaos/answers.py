@@ -4,7 +4,7 @@ A reconstructed answer is an approximation, so it cannot be compared number by n
 of the benches is linear, and the rows of every code's encoder and decoder sum to one. So all bodies
 are made to have scores on one line, ``origin + t · direction`` with a t of their own::
 
-    t = 0 ─────────── t of this request ──────────────────────── LARGEST
+    t = 0 ─────────── t of this request ──────────────────────── MAX_T
               exact, hedged: here, to the last bit
     reconstructed: on the same line, at another t; how far off is the code's own error
 
@@ -23,18 +23,19 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from approxifer_torchserve.bench.harness import model as probe
+from approxifer_torchserve.bench.harness import model
+from approxifer_torchserve.bench.harness.load import RECONSTRUCTED
 from approxifer_torchserve.codes import make_code
 from approxifer_torchserve.faults import erasure_patterns
 
-LARGEST = 100_000
+MAX_T = 100_000
 # What float32 loses on the way, as a share of the largest score; damaged bytes are far beyond.
 OFF_LINE = 1e-3
 CHECKED = ("exact", "hedged")
 
 
 @dataclass(frozen=True)
-class Judgement:
+class Finding:
     """What an answer with status 200 is worth.
 
     Attributes:
@@ -55,15 +56,15 @@ class Bodies:
     """Bodies of one size with scores on a line, all different in every row.
 
     Args:
-        size: Bytes, a multiple of 256.
+        size: Bytes of a body, a multiple of 256.
     """
 
     def __init__(self, size: int) -> None:
-        self._rows = np.frombuffer(probe.body(0, size), np.float32).reshape(-1, probe.WIDTH)
+        self._rows = np.frombuffer(model.body(0, size), np.float32).reshape(-1, model.WIDTH)
         one = self._with(np.arange(len(self._rows)), 1.0)
-        self.origin = _scores(probe.right_answer(probe.body(0, size)))
-        self.direction = _scores(probe.right_answer(one)) - self.origin
-        self.scale = float(np.abs(self.origin).max() + LARGEST * np.abs(self.direction).max())
+        self.origin = _scores(model.right_answer(model.body(0, size)))
+        self.direction = _scores(model.right_answer(one)) - self.origin
+        self.scale = float(np.abs(self.origin).max() + MAX_T * np.abs(self.direction).max())
 
     def _with(self, order: NDArray[np.intp], t: float) -> bytes:
         rows = self._rows[order]
@@ -72,42 +73,42 @@ class Bodies:
 
     @staticmethod
     def place(number: int) -> int:
-        """Return request ``number``'s t; the first `LARGEST` requests have one each."""
-        return number * 37_199 % LARGEST  # a prime: neighbours are far apart
+        """Returns request ``number``'s t; the first `MAX_T` requests have one each."""
+        return number * 37_199 % MAX_T  # a prime: neighbours are far apart
 
     def body(self, number: int) -> bytes:
-        """Return request ``number``'s body."""
+        """Returns request ``number``'s body."""
         # Another order of rows leaves the sums, and so the scores, as they are.
         order = np.random.default_rng(number).permutation(len(self._rows))
         return self._with(order, self.place(number))
 
-    def judge(self, number: int, outcome: str, content: bytes) -> Judgement:
-        """Compare an answer with status 200 with what request ``number`` should get.
+    def check(self, number: int, outcome: str, content: bytes) -> Finding:
+        """Compares an answer with status 200 with what request ``number`` should get.
 
         Args:
-            number: Of the request.
+            number: The request's number.
             outcome: How the answer is said to have come about.
-            content: Its body.
+            content: The answer's bytes.
         """
         said = content[:300].decode(errors="replace")
         try:
             answer: dict[str, Any] = json.loads(content)
             scores = _scores(answer)
         except (ValueError, KeyError, TypeError):
-            return Judgement(outcome != "reconstructed", outcome == "reconstructed", None, said)
+            return Finding(outcome != RECONSTRUCTED, outcome == RECONSTRUCTED, None, said)
         right = self.origin + self.place(number) * self.direction
         if outcome in CHECKED:
             good = np.array_equal(scores, right) and answer["class"] == int(right.argmax())
-            return Judgement(wrong=not good, says="" if good else said)
-        if outcome != "reconstructed":
-            return Judgement(wrong=True, says=f"its outcome is called {outcome}: {said}")
+            return Finding(wrong=not good, says="" if good else said)
+        if outcome != RECONSTRUCTED:
+            return Finding(wrong=True, says=f"its outcome is called {outcome}: {said}")
         if scores.shape != right.shape or not np.isfinite(scores).all():
-            return Judgement(damaged=True, says=said)
+            return Finding(damaged=True, says=said)
         t = float((scores - self.origin) @ self.direction / (self.direction @ self.direction))
         off = np.abs(scores - self.origin - t * self.direction).max() / self.scale
         damaged = bool(off > OFF_LINE or answer.get("class") != int(scores.argmax()))
-        error = abs(t - self.place(number)) / LARGEST
-        return Judgement(damaged=damaged, error=error, says=said if damaged else "")
+        error = abs(t - self.place(number)) / MAX_T
+        return Finding(damaged=damaged, error=error, says=said if damaged else "")
 
 
 def _scores(answer: dict[str, Any]) -> NDArray[np.float64]:
@@ -116,17 +117,17 @@ def _scores(answer: dict[str, Any]) -> NDArray[np.float64]:
 
 @cache
 def typical_error(queries: int, stragglers: int, systematic: bool, draws: int = 200) -> float:
-    """Return the code's own median error where S answers are missing.
+    """Returns the code's own median error where S answers are missing.
 
     Args:
         queries: K.
         stragglers: S.
         systematic: Whether the queries themselves are among the coded queries.
-        draws: Groups of random queries per pattern of missing answers.
+        draws: How many groups of random queries there are per pattern of missing answers.
 
     Returns:
-        Median distance of a reconstructed answer from the true one, as `Judgement.error`: over all
-        queries, or over the lost ones where the others have exact answers.
+        The median distance of a reconstructed answer from the true one, as `Finding.error`: over
+        all queries, or over the lost ones where the others have exact answers.
     """
     code = make_code("approxifer", queries=queries, stragglers=stragglers, systematic=systematic)
     truth = torch.rand(draws, queries, 1, generator=torch.Generator().manual_seed(0))

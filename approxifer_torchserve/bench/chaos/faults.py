@@ -17,7 +17,6 @@ import psutil
 
 from approxifer_torchserve.bench.harness.server import Served
 from approxifer_torchserve.serving.server.cluster import ClusterError
-from approxifer_torchserve.serving.server.launcher import is_worker
 
 Schedule = Literal["A", "B"]
 KINDS = ("kill", "freeze", "slow", "garbage")
@@ -32,7 +31,7 @@ class Event:
     """One fault of one worker; times in seconds from the run's start.
 
     Attributes:
-        kind: One of ``KINDS``.
+        kind: One of `KINDS`.
         worker: TorchServe's id of the worker.
         pid: Its process id.
         start_s: When it began.
@@ -52,24 +51,17 @@ class Chaos:
     Args:
         served: The server; its JVM must be the workers' parent.
         model: The model under load.
-        workers: How many workers the model has when all are well.
+        workers: How many the model has when all are well.
         stragglers: S, the most workers under a fault in schedule A.
         schedule: "A" or "B".
-        seed: Of what happens to whom.
+        seed: Seed of what happens to whom.
     """
 
     def __init__(
-        self,
-        served: Served,
-        model: str,
-        workers: int,
-        stragglers: int,
-        schedule: Schedule,
+        self, served: Served, model: str, workers: int, stragglers: int, schedule: Schedule,
         seed: int,
-    ) -> None:
-        self.server, self.cluster, self.faults = served.server, served.cluster, served.faults
-        self.model = model
-        self.workers = workers
+    ) -> None:  # fmt: skip
+        self.served, self.model, self.workers = served, model, workers
         self.limit = stragglers if schedule == "A" else workers
         self.schedule = schedule
         self.events: list[Event] = []
@@ -80,7 +72,7 @@ class Chaos:
         self._start = 0.0
 
     async def run(self, seconds: float) -> None:
-        """Hurt workers for some seconds, then make all well and wait until they are."""
+        """Hurts workers for some seconds, then makes all well and waits until they are."""
         self._start = time.perf_counter()
         try:
             while self._now() < seconds:
@@ -107,9 +99,10 @@ class Chaos:
 
     async def _strike(self, count: int) -> None:
         try:
-            found = await asyncio.to_thread(self._well)
+            ready = await asyncio.to_thread(self.served.workers, self.model)
         except ClusterError:
             return
+        found = [(worker, one) for worker, one in ready.items() if worker not in self._hurt]
         kind = self._kind()
         self._draw.shuffle(found)
         room = self.limit - len(self._hurt)
@@ -120,17 +113,6 @@ class Chaos:
             task = asyncio.create_task(self._fault(event, process))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
-
-    def _well(self) -> list[tuple[str, psutil.Process]]:
-        """Return the ready workers without a fault, each pid checked to be a worker of ours."""
-        found = []
-        for worker in self.cluster.describe(self.model)[0].workers:
-            if worker.ready and worker.id not in self._hurt:
-                with contextlib.suppress(psutil.Error):
-                    process = psutil.Process(worker.pid)
-                    if is_worker(process) and process.ppid() == self.server.pid:
-                        found.append((worker.id, process))
-        return found
 
     async def _fault(self, event: Event, process: psutil.Process) -> None:
         draw = self._draw
@@ -149,9 +131,9 @@ class Chaos:
                     if event.kind == "slow"
                     else {"garbage": draw.uniform(0.5, 1.0)}
                 )
-                self.faults.put(event.pid, **fault)
+                self.served.faults.put(event.pid, **fault)
                 await asyncio.sleep(lasts)
-                self.faults.drop(event.pid)
+                self.served.faults.drop(event.pid)
                 # It may be asleep for one more job.
                 await asyncio.sleep(fault.get("delay_s", 0.0))
             await self._until_well(event)
@@ -169,12 +151,12 @@ class Chaos:
                     process.resume()
 
     async def _until_well(self, event: Event, seconds: float = 60.0) -> None:
-        """Wait until the worker is ready again, as a new process where it was killed."""
+        """Waits until the worker is ready again, as a new process where it was killed."""
         end = self._now() + seconds
         while self._now() < end:
             await asyncio.sleep(SETTLE_S)
             with contextlib.suppress(ClusterError):
-                described = await asyncio.to_thread(self.cluster.describe, self.model)
+                described = await asyncio.to_thread(self.served.cluster.describe, self.model)
                 for worker in described[0].workers:
                     alive = worker.ready and psutil.pid_exists(worker.pid)
                     new = event.kind != "kill" or worker.pid != event.pid

@@ -5,20 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import matplotlib
-
-from approxifer_torchserve.bench.chaos.run import GRACE_S, Run
-from approxifer_torchserve.bench.harness.sheet import Sheet, Table
-
-matplotlib.use("Agg")
-from matplotlib import pyplot as plt
 from matplotlib.patches import Patch
 
-# Colours that people with any colour vision tell apart (Okabe and Ito).
-FAULTS = {"kill": "#d55e00", "freeze": "#0072b2", "slow": "#f0e442", "garbage": "#cc79a7"}
+from approxifer_torchserve.bench.chaos.faults import KINDS
+from approxifer_torchserve.bench.chaos.run import GRACE_S, Run
+from approxifer_torchserve.bench.harness.plot import COLOURS, plt, save
+from approxifer_torchserve.bench.harness.report import Report, Table
+
+FAULTS = dict(zip(KINDS, (COLOURS[one] for one in ("red", "blue", "yellow", "pink")), strict=True))
 ANSWERS = {
-    "exact": "#bbbbbb", "hedged": "#009e73", "reconstructed": "#56b4e9", "refused": "#e69f00",
-    "lost": "#000000",
+    "exact": "#bbbbbb", "hedged": COLOURS["green"], "reconstructed": COLOURS["sky"],
+    "refused": COLOURS["orange"], "lost": "#000000",
 }  # fmt: skip
 COLUMNS = (
     "variant", "schedule", "requests", "exact", "hedged", "reconstructed", "refused", "lost",
@@ -26,15 +23,13 @@ COLUMNS = (
 )  # fmt: skip
 
 
-def write_report(out: Path, runs: Sequence[Run], load_average: float) -> Sheet:
-    """Write report.json, report.html and a timeline per run.
+def report(out: Path, runs: Sequence[Run]) -> Report:
+    """Draws a timeline per run and says what was found.
 
     Args:
-        out: Folder to write to.
+        out: Folder for the timelines.
         runs: The schedules that ran.
-        load_average: Of the machine before.
     """
-    out.mkdir(parents=True, exist_ok=True)
     pictures = tuple(f"timeline-{run.variant.slug}-{run.schedule}.png" for run in runs)
     for run, name in zip(runs, pictures, strict=True):
         plot_timeline(out / name, run)
@@ -47,44 +42,32 @@ def write_report(out: Path, runs: Sequence[Run], load_average: float) -> Sheet:
         "exact or hedged is compared with the model's own, number by number. Reconstructed ones "
         "are approximations: each must be one that a code can make (bodies are such that all of "
         "those lie on a line), and their median error no more than the code's own. A request is "
-        "lost "
-        f"if it has no final status {GRACE_S:g} s after its deadline."
+        f"lost if it has no final status {GRACE_S:g} s after its deadline."
     )
-    sheet = Sheet(
+    return Report(
         "Chaos",
         lead,
         {"runs": [run.facts() for run in runs]},
-        (Table("answers under faults", COLUMNS, tuple(_row(run) for run in runs)),),
+        (Table("answers under faults", COLUMNS, tuple(_row(run) for run in runs), names=2),),
         tuple(check for run in runs for check in run.checks()),
-        load_average,
         pictures,
     )
-    sheet.write(out)
-    return sheet
 
 
 def _row(run: Run) -> tuple[str, ...]:
     facts = run.facts()
     outcomes = facts["outcomes"]
     return (
-        run.variant.name,
-        run.schedule,
-        str(facts["requests"]),
+        run.variant.name, run.schedule, str(facts["requests"]),
         *(str(outcomes.get(name, 0)) for name in ("exact", "hedged", "reconstructed")),
-        str(len(run.refused)),
-        str(facts["lost"]),
-        str(facts["wrong"]),
-        str(facts["damaged"]),
-        f"{facts['p50_ms']:.1f}",
-        f"{facts['p99_ms']:.0f}",
-        f"{facts['max_ms']:.0f}",
-        str(len(run.events)),
-        str(facts["most_at_once"]),
-    )
+        str(len(run.refused)), *(str(facts[name]) for name in ("lost", "wrong", "damaged")),
+        f"{facts['p50_ms']:.1f}", f"{facts['p99_ms']:.0f}", f"{facts['max_ms']:.0f}",
+        str(len(run.events)), str(facts["most_at_once"]),
+    )  # fmt: skip
 
 
 def plot_timeline(path: Path, run: Run) -> None:
-    """Draw latencies over time above the faults of each worker.
+    """Draws latencies over time above the faults of each worker.
 
     Args:
         path: A .png file to write.
@@ -117,5 +100,4 @@ def plot_timeline(path: Path, run: Run) -> None:
         handles=[Patch(color=colour, label=kind) for kind, colour in FAULTS.items()],
         loc="upper right", ncols=4, fontsize="small",
     )  # fmt: skip
-    figure.savefig(path, dpi=110)
-    plt.close(figure)
+    save(figure, path)

@@ -15,15 +15,15 @@ from typing import Any
 
 from approxifer_torchserve.bench.chaos.answers import OFF_LINE, typical_error
 from approxifer_torchserve.bench.chaos.faults import Event, Schedule
-from approxifer_torchserve.bench.harness import model as probe
-from approxifer_torchserve.bench.harness.report import quantile
+from approxifer_torchserve.bench.harness import model
+from approxifer_torchserve.bench.harness.report import Check
 from approxifer_torchserve.bench.harness.server import State
-from approxifer_torchserve.bench.harness.sheet import Check
+from approxifer_torchserve.bench.harness.summary import quantile
 
 GRACE_S = 1.0
 # Groups of a moment are not all full and lose not just S answers; medians move by chance too.
 NEAR = 1.25
-FEWEST = 30
+MIN_ERRORS = 30
 POLICIES = ("hedge", "reconstruct", "classic")
 
 
@@ -35,11 +35,11 @@ class Variant:
         policy: ``hedge``, systematic, what is late is sent again; ``reconstruct``, the code
             answers too and the first to come settles; ``classic``, ApproxIFER as published: every
             answer is reconstructed.
-        body_bytes: Of a request, a multiple of 256.
+        body_bytes: Bytes of a request, a multiple of 256.
     """
 
     policy: str = "hedge"
-    body_bytes: int = probe.SMALL_BYTES
+    body_bytes: int = model.SMALL_BYTES
 
     @property
     def name(self) -> str:
@@ -65,7 +65,7 @@ class Size:
         queries: K.
         stragglers: S; the model gets K + S workers.
         rate: Requests per second.
-        deadline_ms: The policy's.
+        deadline_ms: The policy's deadline, in milliseconds.
     """
 
     queries: int = 4
@@ -85,12 +85,12 @@ class Attempt:
 
     Attributes:
         sent_s: When it left, in seconds from the run's start.
-        latency_s: From then until its whole answer was there.
+        latency_s: Seconds from then until its whole answer was there.
         status: HTTP status; 0 where none came in time, or the connection broke.
         outcome: The plugin's word for how the answer came about.
         wrong: Whether an answer that is called exact or hedged is not the model's own.
         damaged: Whether an answer that is called reconstructed is one that no code makes.
-        error: Of a reconstructed answer, see `chaos_answers.Judgement`.
+        error: How far a reconstructed answer is off, see `answers.Finding`.
         detail: What was said where the status is not 200, or what was wrong.
     """
 
@@ -109,7 +109,14 @@ class Run:
     """One schedule's run.
 
     Attributes:
-        late_sending_s: The longest that a request left after it was due: this process's own fault.
+        schedule: "A" or "B".
+        variant: What was served and sent.
+        seconds: How long it ran.
+        size: On how many workers, and how hard they were asked.
+        attempts: What became of each request.
+        events: The faults.
+        late_sending_s: The longest that a request left after it was due, in seconds: this
+            process's own fault.
         after: What ``GET /coded`` said when all was well again.
     """
 
@@ -148,7 +155,7 @@ class Run:
         return [one.error for one in self.attempts if one.error is not None]
 
     def most_at_once(self) -> int:
-        """Return how many workers were under a fault at a time, at most."""
+        """Returns how many workers were under a fault at a time, at most."""
         edges = [(event.start_s, 1) for event in self.events]
         edges += [(event.end_s or self.seconds, -1) for event in self.events]
         now = most = 0
@@ -158,7 +165,7 @@ class Run:
         return most
 
     def facts(self) -> dict[str, Any]:
-        """Return the run's figures for report.json."""
+        """Returns the run's figures for report.json."""
         times = [1e3 * one.latency_s for one in self.attempts]
         worst = (*self.wrong, *self.damaged, *self.lost, *self.refused)
         return {
@@ -189,52 +196,44 @@ class Run:
         }
 
     def checks(self) -> list[Check]:
-        """Return what the schedule promises, and whether it came true."""
-        name = f"{self.variant.name}, schedule {self.schedule}"
-        said = Counter(_reason(one) for one in self.refused)
-        checks = [
-            Check(
-                f"{name}: wrong answers", not self.wrong,
-                f"{len(self.wrong)} of those called exact or hedged",
+        """Returns what the schedule promises, and whether it came true."""
+        found: dict[str, tuple[bool, str]] = {
+            "wrong answers": (
+                not self.wrong, f"{len(self.wrong)} of those called exact or hedged"
             ),
-            Check(
-                f"{name}: lost requests", not self.lost,
+            "lost requests": (
+                not self.lost,
                 f"{len(self.lost)} of {len(self.attempts)} had no final status "
                 f"{GRACE_S:g} s after their deadline",
             ),
-        ]  # fmt: skip
+        }  # fmt: skip
         if self.errors or self.damaged:
             says = f"{len(self.damaged)} of {len(self.errors)} are none that the code can make"
-            checks.append(Check(f"{name}: damaged reconstructions", not self.damaged, says))
-        if len(self.errors) >= FEWEST:
-            found, typical = median(self.errors), self._typical()
-            says = f"median error {found:.3f}, the code's own {typical:.3f} with S answers missing"
-            checks.append(
-                Check(f"{name}: reconstructions near", found <= NEAR * typical + OFF_LINE, says)
-            )
+            found["damaged reconstructions"] = not self.damaged, says
+        if len(self.errors) >= MIN_ERRORS:
+            own, typical = median(self.errors), self._typical()
+            says = f"median error {own:.3f}, the code's own {typical:.3f} with S answers missing"
+            found["reconstructions near"] = own <= NEAR * typical + OFF_LINE, says
+        said = dict(Counter(_reason(one) for one in self.refused))
         if self.schedule == "A":
-            says = f"{len(self.refused)} other than 200 {dict(said) or ''}"
-            checks.append(Check(f"{name}: refusals", not self.refused, says))
+            says = f"{len(self.refused)} other than 200 {said or ''}"
+            found["refusals"] = not self.refused, says
             most = self.most_at_once()
             says = f"at most {most} workers under a fault at a time"
-            checks.append(Check(f"{name}: bound", most <= self.size.stragglers, says))
+            found["bound"] = most <= self.size.stragglers, says
         else:
             silent = [one for one in self.refused if not one.detail]
-            says = f"{len(self.refused)} in all, {len(silent)} without a reason: {dict(said)}"
-            checks.append(Check(f"{name}: refusals say why", not silent, says))
+            says = f"{len(self.refused)} in all, {len(silent)} without a reason: {said}"
+            found["refusals say why"] = not silent, says
         # A client that cannot run measures itself: its losses and latencies say nothing then.
         says = f"a request left at most {1e3 * self.late_sending_s:.0f} ms after it was due"
-        checks.append(Check(f"{name}: the client kept up", self.late_sending_s < GRACE_S, says))
+        found["the client kept up"] = self.late_sending_s < GRACE_S, says
         left = {key: self.after.get(key) for key in ("in_flight", "outstanding_jobs")}
-        alive = self.after.get("live_workers")
-        checks.append(
-            Check(
-                f"{name}: all well afterwards",
-                set(left.values()) == {0} and alive == self.size.workers,
-                f"{left}, {alive} of {self.size.workers} workers live",
-            )
-        )
-        return checks
+        alive, workers = self.after.get("live_workers"), self.size.workers
+        says = f"{left}, {alive} of {workers} workers live"
+        found["all well afterwards"] = set(left.values()) == {0} and alive == workers, says
+        name = f"{self.variant.name}, schedule {self.schedule}"
+        return [Check(f"{name}: {what}", *said_of) for what, said_of in found.items()]
 
     def _typical(self) -> float:
         size = self.size

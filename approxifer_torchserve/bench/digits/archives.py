@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import random
 import subprocess
 import sys
@@ -23,9 +22,9 @@ class Digits:
     """What training left behind.
 
     Attributes:
-        folder: Holds digits.pt and test/.
+        folder: Where digits.pt and test/ lie.
         samples: The test split as PNG files with their labels.
-        accuracy: Of the network on them, a fraction.
+        accuracy: Accuracy of the network on them, a fraction.
     """
 
     folder: Path
@@ -34,7 +33,7 @@ class Digits:
 
 
 def train(folder: Path, epochs: int) -> Digits:
-    """Train the digits network with Lightning.
+    """Trains the digits network with Lightning.
 
     In a process of its own: Lightning's memory is free again before the servers start.
 
@@ -46,9 +45,7 @@ def train(folder: Path, epochs: int) -> Digits:
         OSError: Training failed; the message ends with what it printed.
     """
     command = [sys.executable, "-m", TRAIN_MODULE, "--out", str(folder), "--epochs", str(epochs)]
-    done = subprocess.run(
-        command, capture_output=True, text=True, check=False, env=dict(os.environ)
-    )
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise OSError(f"training the digits network failed:\n{done.stdout}{done.stderr}")
     facts = json.loads((folder / "labels.json").read_text())
@@ -60,17 +57,17 @@ def train(folder: Path, epochs: int) -> Digits:
 
 
 def pick(samples: Sequence[Sample], count: int, seed: int) -> list[Sample]:
-    """Draw some samples without replacement, or take all where there are fewer."""
+    """Draws some samples without replacement, or takes all where there are fewer."""
     return random.Random(seed).sample(list(samples), min(count, len(samples)))
 
 
-def make_archives(model: Digits, work: Path, queries: int) -> None:
-    """Archive the network three times from the same files.
+def make_archives(model: Digits, coded: Path, plain: Path, queries: int) -> None:
+    """Archives the network three times from the same files.
 
     Args:
         model: The trained network.
-        work: Gets ``store-coded`` with the systematic and the classic archive, and ``store-plain``
-            with the twin that any TorchServe serves plainly.
+        coded: The model store that gets the systematic and the classic archive.
+        plain: The model store that gets the twin that any TorchServe serves plainly.
         queries: K; S is 1.
 
     Raises:
@@ -85,9 +82,6 @@ def make_archives(model: Digits, work: Path, queries: int) -> None:
     )
     sample = model.folder / "test" / "0.png"
     code = {"name": "approxifer", "queries": queries, "stragglers": 1}
-    coded, plain = work / "store-coded", work / "store-plain"
-    for folder in (coded, plain):
-        folder.mkdir(parents=True, exist_ok=True)
     wrap_archive(parts, Options(approxifer={"code": code}, sample=sample), export_path=coded)
     wrap_archive(parts, Options(approxifer={"enabled": False}), export_path=plain)
     # A group of the classic code costs as much for one query as for K: wait for more of them.

@@ -3,31 +3,28 @@
 Nothing here knows of coding; ``approxifer archive`` wraps it as it is.
 """
 
+from __future__ import annotations
+
 import base64
-import binascii
 import io
+from collections.abc import Mapping
+from typing import Any
 
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from ts.torch_handler.base_handler import BaseHandler
 from ts.utils.util import PredictionException
 
 PIXELS = 8
-NOT_AN_IMAGE = (
-    UnidentifiedImageError,
-    binascii.Error,
-    OSError,
-    TypeError,
-    ValueError,
-    RuntimeError,
-)
+NOT_AN_IMAGE = (OSError, TypeError, ValueError, RuntimeError)
+"""PIL's UnidentifiedImageError is an OSError, binascii.Error a ValueError."""
 
 
-class DigitsHandler(BaseHandler):
+class DigitsHandler(BaseHandler):  # type: ignore[misc]  # TorchServe has no types
     """Reads 8×8 grey digits and answers with class and scores."""
 
-    def preprocess(self, data):
-        """Decode each request's image.
+    def preprocess(self, data: list[Mapping[str, Any]]) -> torch.Tensor:
+        """Decodes each request's image.
 
         Args:
             data: One dict per request; its "data" or "body" is an image file (bytes), the same in
@@ -41,7 +38,7 @@ class DigitsHandler(BaseHandler):
         """
         return torch.stack([self._image(row) for row in data]).to(self.device)
 
-    def _image(self, row):
+    def _image(self, row: Mapping[str, Any]) -> torch.Tensor:
         content = row.get("data") or row.get("body")
         try:
             if isinstance(content, str):
@@ -52,18 +49,11 @@ class DigitsHandler(BaseHandler):
             else:
                 tensor = torch.as_tensor(content, dtype=torch.float32)
             return tensor.reshape(1, PIXELS, PIXELS)
-        except (
-            UnidentifiedImageError,
-            binascii.Error,
-            OSError,
-            TypeError,
-            ValueError,
-            RuntimeError,
-        ) as error:
+        except NOT_AN_IMAGE as error:
             raise PredictionException(f"expected an image of a digit: {error}", 400) from error
 
-    def postprocess(self, data):
-        """Turn logits ``[B, 10]`` into one JSON object per request."""
+    def postprocess(self, data: torch.Tensor) -> list[dict[str, Any]]:
+        """Turns logits ``[B, 10]`` into one JSON object per request."""
         scores = torch.softmax(data.float(), dim=-1)
         return [
             {"class": int(row.argmax()), "scores": [round(float(s), 5) for s in row]}

@@ -21,5 +21,6 @@ class DigitsNet(nn.Module):
         )
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Map images ``[B, 1, 8, 8]`` in 0..1 to logits ``[B, 10]``."""
-        return self.layers(images)
+        """Maps images ``[B, 1, 8, 8]`` in 0..1 to logits ``[B, 10]``."""
+        logits: torch.Tensor = self.layers(images)
+        return logits

@@ -8,6 +8,8 @@ writes ``digits.pt`` (weights), ``test/<index>.png`` (images the network never s
 ``labels.json`` (their labels, and the network's accuracy on them).
 """
 
+from __future__ import annotations
+
 import argparse
 import json
 import logging
@@ -15,7 +17,10 @@ import warnings
 from pathlib import Path
 
 import lightning as L
+import numpy as np
 import torch
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
+from numpy.typing import NDArray
 from PIL import Image
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
@@ -33,7 +38,7 @@ class DigitsModule(L.LightningModule):
 
     Args:
         max_lr: Peak of the learning rate's cycle.
-        total_steps: Optimiser steps of the whole training.
+        total_steps: How many steps the optimiser takes in the whole training.
     """
 
     def __init__(self, max_lr: float, total_steps: int) -> None:
@@ -42,14 +47,16 @@ class DigitsModule(L.LightningModule):
         self.total_steps = total_steps
         self.net = DigitsNet()
 
-    def training_step(self, batch, batch_idx):
-        """Return the loss of one batch."""
+    def training_step(
+        self, batch: tuple[torch.Tensor, torch.Tensor], batch_idx: int
+    ) -> torch.Tensor:
+        """Returns the loss of one batch."""
         images, labels = batch
         dy, dx = torch.randint(-1, 2, (2,)).tolist()
         return F.cross_entropy(self.net(images.roll((dy, dx), (2, 3))), labels)
 
-    def configure_optimizers(self):
-        """AdamW under a one-cycle learning rate, stepped with every batch."""
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
+        """Returns AdamW under a one-cycle learning rate, stepped with every batch."""
         optimizer = torch.optim.AdamW(self.parameters(), lr=self.max_lr, weight_decay=1e-2)
         cycle = torch.optim.lr_scheduler.OneCycleLR(
             optimizer, max_lr=self.max_lr, total_steps=self.total_steps
@@ -57,13 +64,13 @@ class DigitsModule(L.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": cycle, "interval": "step"}}
 
 
-def as_pixels(images):
-    """Return scikit-learn's digits (0..16) as the bytes that a PNG holds: ``[n, 8, 8]`` uint8."""
+def as_pixels(images: NDArray[np.float64]) -> torch.Tensor:
+    """Returns scikit-learn's digits (0..16) as the bytes that a PNG holds: ``[n, 8, 8]`` uint8."""
     return torch.from_numpy(images * 15).to(torch.uint8)
 
 
 def train(out: Path, epochs: int) -> float:
-    """Train, write the files, return the test accuracy (a fraction)."""
+    """Trains, writes the files, and returns the test accuracy (a fraction)."""
     L.seed_everything(SEED, verbose=False)
     digits = load_digits()
     kept, held, kept_labels, held_labels = train_test_split(

@@ -22,7 +22,7 @@ class Hedging:
         after_s: When a request is late, in seconds from when it was sent; may be changed.
 
     Attributes:
-        sent: Requests sent again so far.
+        sent: How many requests were sent again so far.
     """
 
     def __init__(self, after_s: float) -> None:
@@ -30,7 +30,7 @@ class Hedging:
         self.sent = 0
 
     async def first(self, post: Post) -> tuple[httpx.Response, bool]:
-        """Return the first good answer, or the last bad one, and whether it is to the second.
+        """Returns the first good answer, or the last bad one, and whether it is to the second.
 
         Args:
             post: Sends the request once.

@@ -1,17 +1,25 @@
-"""Open-loop load: requests leave at times drawn beforehand, however late the answers are.
+"""Load on a server: an open loop for latencies, a closed loop for what it can answer at most.
 
-A closed loop would wait for a slow answer and so send fewer requests just when it matters; here
-each latency is counted from the moment the request was *due*, so a stalled server cannot hide.
+The open loop sends at times drawn beforehand, however late the answers are. A closed loop would
+wait for a slow answer and so send fewer requests just when it matters; here each latency is counted
+from the moment the request was *due*, so a stalled server cannot hide.
+
+The closed loop runs in threads over ``http.client``: on a small machine the client shares the
+processors with the server, and each millisecond that asyncio takes hides a difference.
 """
 
 from __future__ import annotations
 
 import asyncio
+import http.client
+import json
 import random
+import threading
 import time
 from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 import httpx
 from httpx import AsyncClient
@@ -19,7 +27,12 @@ from httpx import AsyncClient
 from approxifer_torchserve.bench.harness.client_hedge import Hedging
 
 OUTCOME_HEADER = "x-approxifer-outcome"
+RECONSTRUCTED = "reconstructed"
+BINARY = {"content-type": "application/octet-stream"}
+MAX_FAILURES = 5
 T = TypeVar("T")
+# Called with the number of the body and the answer's bytes; False where it is wrong.
+Checker = Callable[[int, bytes], bool]
 
 
 @dataclass(frozen=True)
@@ -43,16 +56,16 @@ class Record:
 
     Attributes:
         due_s: When it was to leave, in seconds from the slice's start.
-        latency_s: From then until the whole answer was there (or the failure was known).
-        status: HTTP status; 0 where there was no answer.
+        latency_s: Seconds from then until the whole answer was there, or the failure was known.
+        status: The HTTP status; 0 where there was no answer.
         outcome: "exact", "hedged", "reconstructed", "failed", or "plain" (no plugin).
         predicted: The class in the answer; None where there is none.
         label: The true class.
         sample: Index of the sample.
         detail: What went wrong, for failures.
-        phase: Filled in by the schedule.
-        server: Filled in by the schedule.
-        turn: Which alternation it belongs to; filled in by the schedule.
+        phase: Name of the phase; filled in by the schedule.
+        server: Name of the server; filled in by the schedule.
+        turn: Number of the alternation; filled in by the schedule.
     """
 
     due_s: float
@@ -68,16 +81,57 @@ class Record:
     turn: int = 0
 
     def within(self, phase: str, server: str, turn: int) -> Record:
-        """Return this record with its place in the schedule."""
+        """Returns this record with its place in the schedule."""
         return replace(self, phase=phase, server=server, turn=turn)
 
 
+@dataclass(frozen=True)
+class Target:
+    """One model on one server.
+
+    Attributes:
+        server: The server's name in reports: "coded" or "plain".
+        url: The prediction URL.
+        token: The inference token; None where the server asks for none.
+        hedging: Sends late requests again from here; None leaves that to the server.
+    """
+
+    server: str
+    url: str
+    token: str | None = None
+    hedging: Hedging | None = None
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """What each request carries."""
+        return {"Authorization": f"Bearer {self.token}"} if self.token else {}
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What came of one request that was sent.
+
+    Attributes:
+        status: The HTTP status; 0 where there was no answer.
+        outcome: What the plugin calls it, "hedged" where the client hedged, "" without a plugin.
+        content: The answer's bytes.
+        latency_s: Seconds from when it was due until the whole answer was there.
+        detail: Why there was no answer.
+    """
+
+    status: int
+    outcome: str
+    content: bytes
+    latency_s: float
+    detail: str = ""
+
+
 def arrival_times(rate: float, seconds: float, seed: int) -> list[float]:
-    """Draw a Poisson process.
+    """Draws a Poisson process.
 
     Args:
         rate: Requests per second.
-        seconds: Length.
+        seconds: Length of the process.
         seed: The same seed gives the same times.
 
     Returns:
@@ -98,40 +152,18 @@ def arrival_times(rate: float, seconds: float, seed: int) -> list[float]:
     return times
 
 
-@dataclass(frozen=True)
-class Target:
-    """One model on one server.
-
-    Attributes:
-        server: Name in reports: "coded" or "plain".
-        url: The prediction URL.
-        token: Inference token; None where the server asks for none.
-        hedging: Sends late requests again from here; None for the server's business.
-    """
-
-    server: str
-    url: str
-    token: str | None = None
-    hedging: Hedging | None = None
-
-    @property
-    def headers(self) -> dict[str, str]:
-        """What each request carries."""
-        return {"Authorization": f"Bearer {self.token}"} if self.token else {}
-
-
 async def send_at(
     times: Sequence[float], send: Callable[[int, float], Coroutine[Any, Any, T]]
 ) -> tuple[list[T], float]:
-    """Start a request at each of given times, however late earlier answers are.
+    """Starts a request at each of given times, however late earlier answers are.
 
     Args:
         times: When each is due, in seconds from now, increasing.
         send: Called with its number and the ``time.perf_counter()`` at which it is due.
 
     Returns:
-        What came of each, and the longest that one was started after it was due: this process's own
-        fault, in seconds.
+        What came of each, and the longest that one was started after it was due, in seconds: this
+        process's own fault.
     """
     tasks: list[asyncio.Task[T]] = []
     start, late = time.perf_counter(), 0.0
@@ -143,54 +175,67 @@ async def send_at(
 
 
 def new_client(target: Target, connections: int = 256, timeout_s: float = 30.0) -> AsyncClient:
-    """Return a pooled client; one per slice, opened in the loop that uses it."""
+    """Returns a pooled client; one per slice, opened in the loop that uses it."""
     limits = httpx.Limits(max_connections=connections, max_keepalive_connections=connections)
     return AsyncClient(limits=limits, timeout=timeout_s, headers=target.headers)
 
 
-async def send(client: AsyncClient, target: Target, sample: Sample, due: float) -> Record:
-    """Post one sample and record what came.
+async def ask(
+    client: AsyncClient, target: Target, content: bytes, due: float, limit_s: float | None = None
+) -> Reply:
+    """Posts a body and waits for the whole answer, or for what prevents it.
 
     Args:
         client: The pooled client.
         target: Where to.
-        sample: What.
+        content: The body.
         due: ``time.perf_counter()`` at which it was to leave.
+        limit_s: Seconds from now after which it is given up; None for the client's own timeouts.
     """
 
     async def post() -> httpx.Response:
-        headers = {"content-type": "image/png"}
-        return await client.post(target.url, content=sample.body, headers=headers)
+        return await client.post(target.url, content=content, headers=BINARY)
 
-    status, outcome, predicted, detail = 0, "failed", None, ""
     try:
         if target.hedging is None:
-            reply, again = await post(), False
+            reply, again = await asyncio.wait_for(post(), limit_s), False
         else:
             reply, again = await target.hedging.first(post)
-        status = reply.status_code
-        if status == 200:
-            outcome = "hedged" if again else reply.headers.get(OUTCOME_HEADER, "plain")
-            predicted = int(reply.json()["class"])
-        else:
-            detail = reply.text[:200]
-    except (httpx.HTTPError, ValueError, KeyError, TypeError) as error:
-        outcome, detail = "failed", f"{type(error).__name__}: {error}"
-    latency = time.perf_counter() - due
-    return Record(0.0, latency, status, outcome, predicted, sample.label, sample.index, detail)
+    except (httpx.HTTPError, asyncio.TimeoutError) as error:
+        detail = f"{type(error).__name__}: {error}"
+        return Reply(0, "", b"", time.perf_counter() - due, detail)
+    outcome = "hedged" if again else reply.headers.get(OUTCOME_HEADER, "")
+    return Reply(reply.status_code, outcome, reply.content, time.perf_counter() - due)
+
+
+async def send(client: AsyncClient, target: Target, sample: Sample, due: float) -> Record:
+    """Posts one sample and records what came; the arguments are those of `ask`."""
+    reply = await ask(client, target, sample.body, due)
+    outcome, predicted, detail = "failed", None, reply.detail
+    if reply.status == 200:
+        try:
+            predicted = int(json.loads(reply.content)["class"])
+            outcome = reply.outcome or "plain"
+        except (ValueError, KeyError, TypeError) as error:
+            detail = f"{type(error).__name__}: {error}"
+    elif reply.status:
+        detail = reply.content.decode(errors="replace")[:200]
+    return Record(
+        0.0, reply.latency_s, reply.status, outcome, predicted, sample.label, sample.index, detail
+    )
 
 
 async def open_loop(
     target: Target, samples: Sequence[Sample], rate: float, seconds: float, seed: int
 ) -> list[Record]:
-    """Send samples at Poisson times and wait for every answer.
+    """Sends samples at Poisson times and waits for every answer.
 
     Args:
         target: Where to.
         samples: Drawn from with replacement.
         rate: Requests per second.
         seconds: How long requests are sent.
-        seed: Of times and samples.
+        seed: Seed of times and samples.
 
     Returns:
         One record per request, in order of sending.
@@ -205,36 +250,123 @@ async def open_loop(
     return [replace(record, due_s=at) for at, record in zip(times, records, strict=True)]
 
 
-async def closed_loop(
-    target: Target, samples: Sequence[Sample], clients: int, seconds: float
-) -> tuple[float, int]:
-    """Measure capacity: each client sends its next request when the last is answered.
+@dataclass
+class Burst:
+    """What a closed loop gave.
+
+    Attributes:
+        per_second: Answers with status 200 per second, after the warm-up.
+        answered: How many there were in all, the warm-up's too.
+        failed: How many had another status, or a connection that broke.
+        wrong: How many answers the check refused.
+        outcomes: How many answers came about how.
+        failures: Some of what was said for failures.
+    """
+
+    per_second: float = 0.0
+    answered: int = 0
+    failed: int = 0
+    wrong: int = 0
+    outcomes: dict[str, int] = field(default_factory=dict)
+    failures: set[str] = field(default_factory=set)
+
+
+class ClosedLoop:
+    """Clients that each send their next request when the last is answered.
 
     Args:
         target: Where to.
-        samples: Sent in turn.
+        bodies: What is sent, in turn.
         clients: How many requests are under way at once.
-        seconds: How long.
+        check: Looks at each answer that is not called reconstructed.
 
-    Returns:
-        Answers per second with status 200, and how many failed.
+    Attributes:
+        burst: What came so far.
     """
-    done, failed = 0, 0
-    async with new_client(target) as client:
+
+    def __init__(
+        self, target: Target, bodies: Sequence[bytes], clients: int, check: Checker | None = None
+    ) -> None:
+        self.target, self.bodies, self.clients, self.check = target, bodies, clients, check
+        self.burst = Burst()
+        self._counted = 0
+        self._lock = threading.Lock()
+
+    def run(self, seconds: float, *, warm_s: float = 0.3, requests: int | None = None) -> Burst:
+        """Sends for some seconds, or until so many requests are answered.
+
+        Args:
+            seconds: How long at most, the warm-up included.
+            warm_s: Answers before this do not count for ``per_second``.
+            requests: After how many it stops; None for no such limit.
+
+        Returns:
+            What came.
+        """
         start = time.perf_counter()
+        window = (start + warm_s, start + seconds)
+        threads = [
+            threading.Thread(target=self._client, args=(first, window, requests))
+            for first in range(self.clients)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        end = min(time.perf_counter(), window[1])
+        self.burst.per_second = self._counted / max(1e-9, end - window[0])
+        return self.burst
 
-        async def loop(first: int) -> None:
-            nonlocal done, failed
-            turn = first
-            while time.perf_counter() - start < seconds:
-                sample = samples[turn % len(samples)]
-                record = await send(client, target, sample, time.perf_counter())
-                if record.status == 200:
-                    done += 1
-                else:
-                    failed += 1
-                turn += clients
+    def _client(self, first: int, window: tuple[float, float], requests: int | None) -> None:
+        address = urlsplit(self.target.url)
+        headers = {**BINARY, **self.target.headers}
+        connection = http.client.HTTPConnection(address.hostname or "", address.port, timeout=60)
+        turn = first
+        while time.perf_counter() < window[1]:
+            if requests is not None and self.burst.answered + self.burst.failed >= requests:
+                break
+            number = turn % len(self.bodies)
+            try:
+                connection.request("POST", address.path, self.bodies[number], headers)
+                reply = connection.getresponse()
+                content = reply.read()
+                status, outcome = reply.status, reply.headers.get(OUTCOME_HEADER, "plain")
+            except (OSError, http.client.HTTPException) as error:
+                connection.close()
+                status, outcome, content = 0, "", f"{type(error).__name__}: {error}".encode()
+            self._note(status, outcome, number, content, window)
+            turn += self.clients
+        connection.close()
 
-        await asyncio.gather(*(loop(first) for first in range(clients)))
-        passed = time.perf_counter() - start
-    return done / passed, failed
+    def _note(
+        self, status: int, outcome: str, number: int, content: bytes, window: tuple[float, float]
+    ) -> None:
+        now, burst = time.perf_counter(), self.burst
+        right = (
+            self.check is None
+            or status != 200
+            or outcome == RECONSTRUCTED
+            or self.check(number, content)
+        )
+        with self._lock:
+            if status == 200:
+                burst.answered += 1
+                burst.outcomes[outcome] = burst.outcomes.get(outcome, 0) + 1
+                self._counted += window[0] <= now < window[1]
+                burst.wrong += not right
+            else:
+                burst.failed += 1
+                if len(burst.failures) < MAX_FAILURES:
+                    burst.failures.add(f"{status} {content[:200].decode(errors='replace')}")
+
+
+def compare(answers: Sequence[object]) -> Checker:
+    """Returns a check that an answer is JSON equal to ``answers[number]``."""
+
+    def check(number: int, content: bytes) -> bool:
+        try:
+            return bool(json.loads(content) == answers[number])
+        except ValueError:
+            return False
+
+    return check

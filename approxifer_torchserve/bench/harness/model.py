@@ -17,20 +17,20 @@ import numpy as np
 import torch
 import yaml
 
-from approxifer_torchserve.bench.harness.load import Sample
+from approxifer_torchserve.bench.harness.load import ClosedLoop, Sample, Target, compare
 from approxifer_torchserve.serving.archive.wrap import Options, Parts, wrap_archive
 
-WIDTH, CLASSES, LARGEST = 64, 10, 15
+WIDTH, CLASSES, MAX_NUMBER = 64, 10, 15
 SMALL_BYTES = 3 * 32 * 32 * 4  # a 32×32 colour image as float32, 12 KB
 LARGE_BYTES = 3 * 224 * 224 * 4  # a 224×224 one, 602 KB
 
 
 def body(number: int, size: int = SMALL_BYTES) -> bytes:
-    """Return request ``number``'s body; different numbers give different bodies and answers.
+    """Returns request ``number``'s body; different numbers give different bodies and answers.
 
     Args:
         number: Seeds the content.
-        size: Bytes, a multiple of 256.
+        size: Its length in bytes, a multiple of 256.
 
     Raises:
         ValueError: ``size`` is not a multiple of 256.
@@ -38,11 +38,11 @@ def body(number: int, size: int = SMALL_BYTES) -> bytes:
     if size % (4 * WIDTH):
         raise ValueError(f"size: expected a multiple of {4 * WIDTH} bytes, got {size}")
     draw = np.random.default_rng(number)
-    return draw.integers(0, LARGEST + 1, size // 4).astype(np.float32).tobytes()
+    return draw.integers(0, MAX_NUMBER + 1, size // 4).astype(np.float32).tobytes()
 
 
 def right_answer(content: bytes) -> dict[str, Any]:
-    """Return what the model answers to a body, computed here."""
+    """Returns what the model answers to a body, computed here."""
     generator = torch.Generator().manual_seed(0)
     weights = torch.randint(-3, 4, (WIDTH, CLASSES), generator=generator).double()
     folded = np.frombuffer(content, np.float32).reshape(-1, WIDTH).sum(0, dtype=np.float64)
@@ -51,9 +51,38 @@ def right_answer(content: bytes) -> dict[str, Any]:
 
 
 def samples(count: int, size: int = SMALL_BYTES) -> tuple[Sample, ...]:
-    """Return bodies with the right classes."""
+    """Returns bodies with the right classes."""
     bodies = [body(number, size) for number in range(count)]
     return tuple(Sample(i, b, right_answer(b)["class"]) for i, b in enumerate(bodies))
+
+
+def checked_loop(
+    target: Target, clients: int, size: int = SMALL_BYTES, count: int = 16
+) -> ClosedLoop:
+    """Returns a closed loop that compares every answer with the right one.
+
+    Args:
+        target: Where to.
+        clients: How many requests are under way at once.
+        size: Bytes of a body.
+        count: How many different bodies are sent.
+    """
+    bodies = [body(number, size) for number in range(count)]
+    return ClosedLoop(target, bodies, clients, compare([right_answer(one) for one in bodies]))
+
+
+def settings(workers: int, batch: int = 1, **bench: Any) -> dict[str, Any]:
+    """Returns keys of model-config.yaml for so many workers and such a batch size.
+
+    Args:
+        workers: How many there are, no more and no fewer.
+        batch: The batch size.
+        bench: What ``bench_handler.py`` reads.
+    """
+    return {
+        "minWorkers": workers, "maxWorkers": workers, "batchSize": batch, "maxBatchDelay": 100,
+        "handler": {"bench": bench},
+    }  # fmt: skip
 
 
 def archive_coded(
@@ -64,11 +93,11 @@ def archive_coded(
     settings: Mapping[str, Any] | None = None,
     sample: Path | None = None,
 ) -> Path:
-    """Archive the model for the plugin, or with ``enabled: false`` as its plain twin with faults.
+    """Archives the model for the plugin, or with ``enabled: false`` as its plain twin with faults.
 
     Args:
         folder: The model store.
-        name: Of the model.
+        name: The model's name.
         approxifer: The section ``handler.approxifer``.
         settings: Other keys of model-config.yaml, such as ``batchSize``, or what the handler reads.
         sample: A body to try it on; policies with ``probe_every_s`` need one.
@@ -93,13 +122,13 @@ def archive_coded(
 
 
 def archive_plain(folder: Path, name: str, settings: Mapping[str, Any]) -> Path:
-    """Archive the model as any user of TorchServe would; nothing of ours is inside.
+    """Archives the model as any user of TorchServe would; nothing of ours is inside.
 
     Raises:
         OSError: torch-model-archiver refused.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="approxifer-probe-") as work:
+    with tempfile.TemporaryDirectory(prefix="approxifer-plain-") as work:
         config = Path(work) / "model-config.yaml"
         config.write_text(yaml.safe_dump(dict(settings)))
         command = [

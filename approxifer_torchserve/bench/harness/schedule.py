@@ -1,15 +1,18 @@
-"""Alternating slices: whatever else the machine does, it does to both servers alike."""
+"""Alternating slices: whatever else the machine does, it does to all servers alike."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from approxifer_torchserve.bench.harness.load import Record, Sample, Target, open_loop
+from approxifer_torchserve.bench.harness.server import Served
 
 # Called with the server's name when its slice starts; runs beside the load.
 Disturbance = Callable[[str], Awaitable[None]]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -17,7 +20,7 @@ class Phase:
     """A stretch of the bench.
 
     Attributes:
-        name: Short, a key in the report.
+        name: A short name, a key in the report.
         label: A sentence for readers.
         rate: Requests per second during a slice.
         slice_s: Seconds of one slice.
@@ -31,6 +34,28 @@ class Phase:
     turns: int
 
 
+def order(sides: Sequence[T], turn: int) -> list[T]:
+    """Returns who is loaded after whom in a turn.
+
+    Every second turn is the one before it backwards, and another side begins every two turns: none
+    is always first, or always after the same other.
+    """
+    first = turn // 2 % len(sides)
+    turned = [*sides[first:], *sides[:first]]
+    return turned[::-1] if turn % 2 else turned
+
+
+def alternate(
+    sides: Sequence[Served], turns: int, measure: Callable[[Served], T]
+) -> dict[str, tuple[T, ...]]:
+    """Measures servers in turn, and returns what each gave in all turns, by its name."""
+    found: dict[str, list[T]] = {side.name: [] for side in sides}
+    for turn in range(turns):
+        for side in order(sides, turn):
+            found[side.name].append(measure(side))
+    return {name: tuple(each) for name, each in found.items()}
+
+
 def run_phase(
     phase: Phase,
     targets: Sequence[Target],
@@ -40,13 +65,13 @@ def run_phase(
     disturb: Disturbance | None = None,
     tick: Callable[[float], None] | None = None,
 ) -> list[Record]:
-    """Run a phase's slices, server by server in turn.
+    """Runs a phase's slices, server by server in turn.
 
     Args:
         phase: What to run.
-        targets: The servers; which one starts changes with each turn.
-        samples: What is sent. Both servers get the same samples at the same times in a turn.
-        seed: Of the load.
+        targets: The servers.
+        samples: What is sent. All servers get the same samples at the same times in a turn.
+        seed: Seed of the load.
         disturb: A fault to bring about during each slice.
         tick: Called with the seconds done after each slice, for a progress bar.
 
@@ -55,8 +80,7 @@ def run_phase(
     """
     records: list[Record] = []
     for turn in range(phase.turns):
-        order = targets if turn % 2 == 0 else tuple(reversed(targets))
-        for target in order:
+        for target in order(targets, turn):
             records += run_slice(phase, target, samples, seed, turn, disturb)
             if tick is not None:
                 tick(phase.slice_s)
@@ -71,43 +95,34 @@ def run_slice(
     turn: int,
     disturb: Disturbance | None = None,
 ) -> list[Record]:
-    """Run one slice on one server; the same turn is the same load on each.
+    """Runs one slice on one server; the same turn is the same load on each.
 
     Args:
         phase: What to run.
         target: The server.
         samples: What is sent.
-        seed: Of the phase's load.
-        turn: Which alternation.
+        seed: Seed of the phase's load.
+        turn: Number of the alternation.
         disturb: A fault to bring about during the slice.
 
     Returns:
         The records of its requests.
     """
-    return asyncio.run(_slice(phase, target, samples, seed * 1000 + turn, turn, disturb))
 
-
-async def _slice(
-    phase: Phase,
-    target: Target,
-    samples: Sequence[Sample],
-    seed: int,
-    turn: int,
-    disturb: Disturbance | None,
-) -> list[Record]:
-    fault = None if disturb is None else asyncio.create_task(_run(disturb, target.server))
-    records = await open_loop(target, samples, phase.rate, phase.slice_s, seed)
-    if fault is not None:
+    async def run() -> list[Record]:
+        load = open_loop(target, samples, phase.rate, phase.slice_s, seed * 1000 + turn)
+        if disturb is None:
+            return await load
+        fault = asyncio.ensure_future(disturb(target.server))
+        records = await load
         await fault
-    return [record.within(phase.name, target.server, turn) for record in records]
+        return records
+
+    return [record.within(phase.name, target.server, turn) for record in asyncio.run(run())]
 
 
-async def _run(disturb: Disturbance, server: str) -> None:
-    await disturb(server)
-
-
-def by_server(records: Sequence[Record]) -> Mapping[str, list[Record]]:
-    """Group records by server, in order of first appearance."""
+def by_server(records: Sequence[Record]) -> dict[str, list[Record]]:
+    """Groups records by server, in order of first appearance."""
     groups: dict[str, list[Record]] = {}
     for record in records:
         groups.setdefault(record.server, []).append(record)

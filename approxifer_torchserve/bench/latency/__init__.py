@@ -1,1 +1,0 @@
-"""Open-loop latency against what a user would do instead."""

@@ -1,1 +1,0 @@
-"""A long soak: does memory grow with the number of requests?"""
