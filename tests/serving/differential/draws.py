@@ -1,0 +1,104 @@
+"""Draws cases: handlers, and what they are sent."""
+
+from dataclasses import replace
+
+from cases import CARRIERS, TRAITS, Burst, Case, Group, Query, Spec
+from defects import KNOWN
+from forms import behaviour
+from hypothesis import strategies as st
+
+ASKS = {
+    "returns": tuple(behaviour.RETURNS),
+    "answers": ("one", "none", "two"),
+    "status": tuple(behaviour.STATUSES),
+    "header": tuple(behaviour.HEADERS),
+    "fails": tuple(
+        f"{step}:{error}"
+        for step in ("preprocess", "inference", "postprocess")
+        for error in behaviour.ERRORS
+    ),
+}
+HEADERS = (("x-name", "müll"), ("x-name", "two"), ("X-Name", "upper"), ("accept", "text/html"))
+
+URLS = ("explanations", "describe")
+
+
+def values(key: str, among: tuple) -> list:
+    return [value for value in among if f"{key}: {value}" not in KNOWN]
+
+
+def rarely(plain, others: list):
+    """The plain value in half of the draws, so that a case holds a few kinds and not all."""
+    return st.sampled_from([plain] * max(1, len(others)) + others)
+
+
+@st.composite
+def specs(draw) -> Spec:
+    traits = {key: draw(rarely(v[0], values(key, v))) for key, v in TRAITS.items()}
+    form = traits["form"] = draw(st.sampled_from(values("form", TRAITS["form"])))
+    if form == "steps" and traits["catches"] in ("all rows", "first row"):
+        traits["catches"] = "nothing"  # TorchServe's own handle catches nothing
+    if form == "function" and traits["state"] in ("appended", "queued"):
+        traits["state"] = "new"  # in its module's globals, where only it can find it
+    if form != "steps":
+        traits["code"] = "systematic"
+    return Spec(**traits)
+
+
+NUMBERS = st.lists(st.integers(-4, 4).map(float), min_size=1, max_size=3).map(tuple)
+
+
+@st.composite
+def queries(draw, framed: bool, url: str | None = None) -> Query:
+    if draw(st.booleans()):
+        asks = {}
+    else:
+        asks = draw(
+            st.fixed_dictionaries(
+                {},
+                optional={
+                    **{key: st.sampled_from(values(key, v)) for key, v in ASKS.items()},
+                    "x": NUMBERS,
+                    "scale": st.sampled_from([0.5, 3.0]),
+                },
+            )
+        )
+        if "fails" not in asks and draw(st.integers(0, 9)) == 9:
+            asks["x"] = ("no number",)
+    headers = draw(st.lists(st.sampled_from(HEADERS), max_size=1))
+    return Query(
+        tuple(asks.items()),
+        draw(rarely("json", values("carrier", tuple(CARRIERS)))),
+        tuple(headers),
+        url or draw(st.sampled_from(["predictions"] * 8 + values("url", URLS))),
+        framed,
+        draw(st.booleans()),
+    )
+
+
+@st.composite
+def groups(draw) -> Group:
+    members = st.lists(queries(framed=True), min_size=1, max_size=2)
+    kind = draw(st.sampled_from(values("group", ("parity", "encode"))))
+    return Group(kind, tuple(draw(members)), draw(st.booleans()))
+
+
+@st.composite
+def cases(draw, frames: str) -> Case:
+    """A case whose requests have ``frames``: all, none, or some of them."""
+    spec = draw(specs())
+    outside = None
+    if frames == "some":
+        spec = replace(spec, batch_size=8)  # a batch without any job is another test's
+        # The plugin sends descriptions without frames, and before it attached nothing else came.
+        outside = draw(st.sampled_from(["predictions", "describe"]))
+    bursts = []
+    for _ in range(draw(st.integers(1, 3))):
+        size = draw(st.sampled_from([1, 2, 3, 4, 9]))
+        framed = [frames == "all" or (frames == "some" and i % 2 == 0) for i in range(size)]
+        burst = tuple(draw(queries(framed=f, url=None if f else outside)) for f in framed)
+        beside: tuple[Group, ...] = ()
+        if frames != "none" and spec.form == "steps" and not spec.mixing:
+            beside = tuple(draw(st.lists(groups(), max_size=1)))
+        bursts.append(Burst(burst, beside))
+    return Case(spec, tuple(bursts))
