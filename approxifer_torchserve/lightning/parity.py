@@ -18,7 +18,7 @@ from torch.utils import _pytree as pytree
 from approxifer_torchserve.artifacts import weights as own_weights
 from approxifer_torchserve.codes import Code, LinearCode
 from approxifer_torchserve.codes.pytree import PyTree
-from approxifer_torchserve.lightning.collector import select
+from approxifer_torchserve.lightning.batches import select
 
 Start = Literal["base", "fresh"]
 

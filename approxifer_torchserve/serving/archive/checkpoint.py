@@ -16,6 +16,7 @@ import torch
 from pydantic import BaseModel
 from torch import nn
 
+from approxifer_torchserve.artifacts.saved import read_saved
 from approxifer_torchserve.serving.archive.staging import ArchiveError
 
 CALLBACK = "DegradedAccuracy"
@@ -53,10 +54,12 @@ def unpack_checkpoint(
         ArchiveError: The checkpoint holds no measurement, no such code, or other weights.
     """
     try:
-        saved = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        saved = read_saved(path)
+    except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError) as error:
         raise ArchiveError(
-            f"checkpoint {path} cannot be read without running code that may be in it: {error}"
+            f"checkpoint {path} cannot be read without running code that may be in it: "
+            f"{str(error).splitlines()[0]}; give the weights by --serialized-file (a file of "
+            "torch.save(module.state_dict(), …)) and the report by --report"
         ) from error
     if not isinstance(saved, Mapping) or "state_dict" not in saved:
         raise ArchiveError(f"checkpoint {path}: expected one of Lightning's, with a state_dict")
