@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -87,6 +88,28 @@ def count_queries(argument: str, tree: PyTree) -> int:
     return int(shapes[0][0])
 
 
+def most_queries(trainer: Trainer, index: int | None, count: int) -> float:
+    """Bounds the queries that a validation will have of one data loader.
+
+    Args:
+        trainer: About to train, with its validation loaders set up.
+        index: The data loader; None where there is one.
+        count: Queries of a first batch.
+
+    Returns:
+        The bound; infinity where batches are no fixed number of the dataset's items.
+    """
+    loaders = _loaders(trainer)
+    loader = None if index is None and len(loaders) > 1 else loaders[index or 0]
+    size = getattr(loader, "batch_size", None)
+    if not isinstance(loader, DataLoader) or size is None or count > size:
+        return math.inf
+    most: float = trainer.num_val_batches[index or 0] * size
+    if isinstance(loader.dataset, IterableDataset):
+        return most
+    return min(most, len(loader.dataset))  # type: ignore[arg-type]
+
+
 def first_batch(trainer: Trainer, pl_module: LightningModule, queries: int) -> Any | None:
     """Makes the beginning of a first validation batch, for a look before training starts.
 
@@ -102,22 +125,28 @@ def first_batch(trainer: Trainer, pl_module: LightningModule, queries: int) -> A
         The batch as ``validation_step`` gets it, with ``queries`` queries or one batch's worth,
         whichever is less; or None.
     """
-    loaders = trainer.val_dataloaders
-    if isinstance(loaders, list | tuple) and len(loaders) == 1:
-        (loaders,) = loaders
-    if not isinstance(loaders, DataLoader) or isinstance(loaders.dataset, IterableDataset):
+    loaders = _loaders(trainer)
+    if len(loaders) != 1 or not isinstance(loaders[0], DataLoader):
         return None
-    size = getattr(loaders.batch_sampler, "batch_size", None)
+    (loader,) = loaders
+    if isinstance(loader.dataset, IterableDataset):
+        return None
+    size = getattr(loader.batch_sampler, "batch_size", None)
     try:
-        dataset: Any = loaders.dataset
+        dataset: Any = loader.dataset
         index = list(range(min(size or 0, queries, len(dataset))))
         if not index:
             return None
         several = getattr(dataset, "__getitems__", None)
-        batch = loaders.collate_fn(several(index) if several else [dataset[i] for i in index])
+        batch = loader.collate_fn(several(index) if several else [dataset[i] for i in index])
         # What Lightning's evaluation loop does with a batch.
         batch = trainer.precision_plugin.convert_input(batch)
         batch = pl_module._on_before_batch_transfer(batch, dataloader_idx=0)
         return trainer.strategy.batch_to_device(batch, dataloader_idx=0)
     except Exception:
         return None
+
+
+def _loaders(trainer: Trainer) -> Sequence[Any]:
+    loaders = trainer.val_dataloaders
+    return loaders if isinstance(loaders, list | tuple) else [loaders]

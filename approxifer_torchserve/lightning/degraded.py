@@ -66,7 +66,8 @@ class DegradedAccuracy(Callback):
             group all of them. The default keeps the added time below a quarter; one group is
             measured whatever it costs.
         inputs: What of a batch the module is called with: index, key, attribute or function; None
-            for the batch itself. Batches are taken before ``validation_step`` may change them.
+            for the batch itself. A function that returns None leaves a batch out. Batches are taken
+            before ``validation_step`` may change them.
         targets: What of a batch is true, likewise.
         outputs: What of the module's output to decode, likewise; None for all.
         forward: A method of the module to call instead of the module itself.

@@ -16,7 +16,7 @@ from approxifer_torchserve.evaluation import Evaluator
 from approxifer_torchserve.evaluation.grouping import Order
 from approxifer_torchserve.evaluation.showing import Measured, as_measured
 from approxifer_torchserve.evaluation.specs import Case
-from approxifer_torchserve.lightning.batches import Selector, first_batch
+from approxifer_torchserve.lightning.batches import Selector, first_batch, most_queries
 from approxifer_torchserve.lightning.collector import Collector
 from approxifer_torchserve.lightning.keys import (
     check_monitors,
@@ -85,7 +85,6 @@ class Measurement:
             trainer, pl_module, settings.weights, settings.forward, settings.outputs, settings.seed
         )
         self.table: dict[str, Measured] = {}
-        self.sharded = any(kind.__name__ in _SHARDED for kind in type(trainer.strategy).__mro__)
         self._evaluators: dict[tuple[Stage, int], Evaluator] = {}
         self._round: Round | None = None
         self._last_epoch: int | None = None
@@ -107,14 +106,7 @@ class Measurement:
         """
         if not trainer.enable_validation:
             self.skips.skip("none", "there is no validation, so nothing will be measured")
-        elif self.sharded:
-            self.skips.skip(
-                "sharded",
-                f"{type(trainer.strategy).__name__} splits the module, which can then not be "
-                "called beside the training: nothing is measured; use ddp, or measure a checkpoint "
-                "by approxifer evaluate",
-            )
-        else:
+        elif not self._is_split(trainer):
             if not self._looked:
                 with isolate_rng():
                     batch = first_batch(trainer, pl_module, self.settings.queries)
@@ -131,7 +123,7 @@ class Measurement:
             loaders: The numbers of batches.
         """
         self._round = None
-        if trainer.sanity_checking or self.sharded:
+        if trainer.sanity_checking or self._is_split(trainer):
             return
         if _fitting(trainer):
             epoch, last = trainer.current_epoch, self._last_epoch
@@ -174,8 +166,8 @@ class Measurement:
         """
         if batch is None:
             return
-        if trainer.sanity_checking and not self.sharded:
-            if dataloader_idx not in self._looked:
+        if trainer.sanity_checking:
+            if dataloader_idx not in self._looked and not self._is_split(trainer):
                 self.look(batch, dataloader_idx)
         elif self._round is not None:
             with self.skips.guard(raises=not _fitting(trainer)):
@@ -284,7 +276,7 @@ class Measurement:
         insisted = [key for key, strict in monitored(trainer, start).items() if strict]
         batches = trainer.num_val_batches
         for index, (count, _) in self._looked.items():
-            most = batches[index or 0] * count
+            most = most_queries(trainer, index, count)
             if most < self.settings.queries:
                 text = (
                     f"{most} queries to validate are fewer than a group of queries="
@@ -303,6 +295,17 @@ class Measurement:
             possible |= {f"{key}{suffix}" for key in keys}
         if possible:
             check_monitors(insisted, possible)
+
+    def _is_split(self, trainer: Trainer) -> bool:
+        kinds = {kind.__name__ for kind in type(trainer.strategy).__mro__}
+        if kinds & _SHARDED:
+            self.skips.skip(
+                "split",
+                f"{type(trainer.strategy).__name__} splits the module, which can then not be "
+                "called beside the training: nothing is measured; use ddp, or measure a checkpoint "
+                "by approxifer evaluate",
+            )
+        return bool(kinds & _SHARDED)
 
     def _evaluator(self) -> Evaluator:
         return Evaluator(self.settings.cases, weights=self.modules.own, **self.settings.options)

@@ -31,10 +31,13 @@ class Answer:
         trainer: Gives the precision.
         model: The module, one of its methods, or a role's model.
         outputs: What of its output is decoded; None for all.
+        name: What errors call it.
     """
 
-    def __init__(self, trainer: Trainer, model: Callable[[Any], Any], outputs: Selector) -> None:
-        self.trainer, self.model, self.outputs = trainer, model, outputs
+    def __init__(
+        self, trainer: Trainer, model: Callable[[Any], Any], outputs: Selector, name: str
+    ) -> None:
+        self.trainer, self.model, self.outputs, self.name = trainer, model, outputs, name
         self.with_gradients = False
 
     def __call__(self, inputs: PyTree) -> PyTree:
@@ -56,9 +59,9 @@ class Answer:
         except Exception as error:
             shapes = [tuple(leaf.shape) for leaf in pytree.tree_leaves(inputs)]
             raise ModuleFailedError(
-                f"the module failed on inputs of shapes {shapes}: {type(error).__name__}: {error}; "
-                "choose what it is called with by inputs (a function can also convert), or another "
-                "method of it by forward"
+                f"{self.name} failed on inputs of shapes {shapes}: {type(error).__name__}: "
+                f"{error}; choose what it is called with by inputs (a function can also convert), "
+                "or another method of the module by forward"
             ) from error
         return select("outputs", returned, self.outputs)
 
@@ -119,8 +122,11 @@ class Modules:
             )
         self.pl_module, self.weights, self.seed = pl_module, dict(weights), seed
         self.device = trainer.strategy.root_device
-        self.answer = Answer(trainer, called, outputs)
-        self.own = {role: Answer(trainer, m, outputs) for role, m in self.weights.items()}
+        self.answer = Answer(trainer, called, outputs, "the module")
+        self.own = {
+            role: Answer(trainer, model, outputs, f"weights[{role!r}]")
+            for role, model in self.weights.items()
+        }
 
     @contextmanager
     def evaluating(self) -> Iterator[None]:

@@ -94,6 +94,8 @@ class Round:
 
     def _take(self, batch: Any, collector: Collector) -> None:
         inputs = select("inputs", batch, self.inputs)
+        if inputs is None:
+            return
         count = count_queries("inputs", inputs)
         chosen = collector.want(count)
         if chosen is None:
@@ -123,7 +125,7 @@ def look(
         Exception: Whatever goes wrong.
     """
     queries = select("inputs", batch, inputs)
-    count = count_queries("inputs", queries)
+    count = 0 if queries is None else count_queries("inputs", queries)
     if count:
         truth = _targets(batch, targets, count)
         size = evaluator.forwards.queries

@@ -307,6 +307,18 @@ def test_a_stream_is_measured(sanity: int):
     assert degraded.table["val"]["groups"] > 5
 
 
+def test_batches_of_another_kind_may_be_left_out():
+    """A second data loader without labels, which only the user's own step knows."""
+    unlabelled = DataLoader(TensorDataset(points(16)[0]), batch_size=8)
+    degraded = grouped(inputs=lambda batch: batch[0] if len(batch) == 2 else None)
+    stop = EarlyStopping(f"{KEY}/dataloader_idx_0", mode="max")
+    run = trainer(degraded, stop, max_epochs=2, **SANE)
+    said = silently(lambda: run.fit(Classifier(), loader(32), [loader(32, seed=1), unlabelled]))
+    assert run.current_epoch == 2
+    assert set(degraded.table) == {"val/0"}
+    assert ["data loader 1 is left out" in text for text in said] == [True]
+
+
 def test_data_loaders_that_are_joined_are_one():
     class Pairs(Classifier):
         def validation_step(self, batch: Any, batch_idx: int) -> None:  # type: ignore[override]
@@ -442,16 +454,26 @@ def test_a_small_validation_set_is_one_group_at_least(
     assert saved[degraded.state_key]["reports"] == {}
 
 
+def test_a_first_batch_says_nothing_of_the_others():
+    """Batches of a number of tokens: the first has two sequences."""
+    inputs = DataLoader(TensorDataset(*points(32, 1)), batch_sampler=[[0, 1], [*range(2, 32)]])
+    degraded = DegradedAccuracy(**{**QUIET, "max_cost": None})
+    run = trainer(degraded, EarlyStopping(KEY, mode="max"), **SANE)
+    assert silently(lambda: run.fit(Classifier(), loader(64), inputs)) == []
+    assert degraded.table["val"]["groups"] == 4
+
+
 @pytest.mark.parametrize("sanity", [0, 2])
-def test_fewer_queries_than_a_group_are_told_before_training(sanity: int):
+@pytest.mark.parametrize("batch", [2, 5, 64])
+def test_fewer_queries_than_a_group_are_told_before_training(sanity: int, batch: int):
     model, stop = Counting(), EarlyStopping(KEY, mode="max")
     run = trainer(DegradedAccuracy(**QUIET), stop, num_sanity_val_steps=sanity)
     with pytest.raises(ValueError, match=r"queries: 5 queries to validate are fewer .* monitored"):
-        run.fit(model, loader(64), loader(5, batch=5))
+        run.fit(model, loader(64), loader(5, batch=batch))
     assert model.steps == 0
     # Nobody needs the figures: one warning, in two epochs.
     run = trainer(DegradedAccuracy(**QUIET), num_sanity_val_steps=sanity, max_epochs=2)
-    said = silently(lambda: run.fit(model, loader(64), loader(5, batch=5)))
+    said = silently(lambda: run.fit(model, loader(64), loader(5, batch=batch)))
     assert len(said) == 1
     assert "lower queries, or validate more" in said[0]
 

@@ -77,9 +77,9 @@ def _measurement(callbacks: Mapping[str, Any], path: Path) -> Mapping[str, Any]:
     usable = [s for s in found if s.get("version") == STATE_VERSION and s.get("reports")]
     if not usable:
         raise ArchiveError(
-            f"checkpoint {path}: expected a result of the callback {CALLBACK} (of a classification)"
-            f", got callbacks {sorted(callbacks)}; train with it, or give the report by --report "
-            "and the weights by --serialized-file"
+            f"checkpoint {path}: expected a result of the callback {CALLBACK} (of a classification,"
+            f" of more queries than one group's), got callbacks {sorted(callbacks)}; train with it,"
+            " or give the report by --report and the weights by --serialized-file"
         )
     return dict(usable[0])
 
