@@ -2,32 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
-from lightning.pytorch.utilities import rank_zero_warn
-from lightning.pytorch.utilities.seed import isolate_rng
 from torch import nn
-from torch.utils import _pytree as pytree
 
-from approxifer_torchserve.codes.pytree import PyTree
 from approxifer_torchserve.corruption import corruption_kinds
-from approxifer_torchserve.evaluation import Domain, Evaluator, Task, make_cases
+from approxifer_torchserve.evaluation import Domain, Task, make_cases
 from approxifer_torchserve.evaluation.forwards import check_roles
 from approxifer_torchserve.evaluation.grouping import Order
 from approxifer_torchserve.evaluation.report import serving_part
-from approxifer_torchserve.evaluation.showing import Measured, as_measured, draw_table
-from approxifer_torchserve.lightning.collector import Collector, select
+from approxifer_torchserve.evaluation.showing import Measured, draw_table
 from approxifer_torchserve.lightning.figures import log_figure
+from approxifer_torchserve.lightning.keys import log_key
+from approxifer_torchserve.lightning.measurement import Measurement, Settings, Stage
+from approxifer_torchserve.lightning.skips import Skips
 
 STATE_VERSION = 1
-LOGGED = (
-    "healthy", "overall", "lost_only", "worst", "agreement", "agreement_lost", "healthy_agreement",
-)  # fmt: skip
 
 
 class DegradedAccuracy(Callback):
@@ -51,7 +44,14 @@ class DegradedAccuracy(Callback):
     each has its own keys, ``.../<output>/overall``, and the plain key is their mean. With several
     data loaders keys end in ``/dataloader_idx_<i>``. Regression logs relative errors.
 
-    In epochs that are skipped nothing is logged, and a ``monitor`` sees the last values.
+    In keys a code is spelt without a colon, ``approxifer+nodes=authors`` (see ``keys.log_key``);
+    other callbacks may monitor it, and write it in file names, in either spelling.
+
+    It does not break a training run. What would fail is tried on a first batch in Lightning's
+    sanity check (without one on the dataset's first items), and raised there, before training
+    starts. What goes wrong later is left out, with one warning that says what to set. In epochs
+    that are skipped nothing is logged, and a ``monitor`` sees the last values, or NaN before there
+    are any.
 
     Args:
         codes: Names with options, ``approxifer:nodes=authors``, or mappings with ``name``.
@@ -59,11 +59,15 @@ class DegradedAccuracy(Callback):
         stragglers: S, one or several; each S makes codes of its own, which share forwards.
         byzantine: E, wrong answers beside the S lost ones.
         prefix: Second half of the keys' first part; give several callbacks different ones.
-        every_n_epochs: Measure in every n-th training epoch, beginning with the first.
+        every_n_epochs: Measure in the first epoch that is validated, and whenever n epochs or more
+            have passed since; all validations of one epoch alike.
         max_groups: The most groups for each data loader (and process), or None.
         max_cost: The most queries to run through the module, as a share of those validated; None to
-            group all of them. The default keeps the added time below a quarter.
-        inputs: What of a batch the module is called with: index, key, attribute or function.
+            group all of them. The default keeps the added time below a quarter; one group is
+            measured whatever it costs.
+        inputs: What of a batch the module is called with: index, key, attribute or function; None
+            for the batch itself. A function that returns None leaves a batch out. Batches are taken
+            before ``validation_step`` may change them.
         targets: What of a batch is true, likewise.
         outputs: What of the module's output to decode, likewise; None for all.
         forward: A method of the module to call instead of the module itself.
@@ -79,6 +83,7 @@ class DegradedAccuracy(Callback):
         seed: Of everything that is drawn.
         summary: Print a table at the end.
         figure: Give the loggers a figure at the end.
+        strict: Raise what would be left out with a warning.
 
     Raises:
         TypeError: An argument is of another type.
@@ -102,8 +107,8 @@ class DegradedAccuracy(Callback):
         every_n_epochs: int = 1,
         max_groups: int | None = None,
         max_cost: float | None = 0.15,
-        inputs: int | Callable[[Any], Any] | str = 0,
-        targets: int | Callable[[Any], Any] | str = 1,
+        inputs: int | Callable[[Any], Any] | str | None = 0,
+        targets: int | Callable[[Any], Any] | str | None = 1,
         outputs: int | Callable[[Any], Any] | str | None = None,
         forward: str | None = None,
         weights: Mapping[str, nn.Module] | nn.ModuleDict | None = None,
@@ -117,6 +122,7 @@ class DegradedAccuracy(Callback):
         seed: int = 0,
         summary: bool = True,
         figure: bool = True,
+        strict: bool = False,
     ) -> None:
         super().__init__()
         for argument, value in (("every_n_epochs", every_n_epochs), ("max_groups", max_groups)):
@@ -128,28 +134,44 @@ class DegradedAccuracy(Callback):
             raise ValueError(
                 f"error_kind: expected one of {sorted(corruption_kinds())}, got {error_kind!r}"
             )
-        if not prefix or "/" in prefix:
-            raise ValueError(f"prefix: expected a name without '/', got {prefix!r}")
+        if not prefix or prefix != log_key(prefix):
+            raise ValueError(
+                "prefix: expected a name without '/' or ':', of letters, digits and any of "
+                f"._=+-, got {prefix!r}"
+            )
         losses = [stragglers] if isinstance(stragglers, int) else list(stragglers)
         self.cases = make_cases(codes, queries, losses, byzantine)
-        self.weights = dict(weights or {})
-        check_roles([case.code for case in self.cases], self.weights)
-        self.queries, self.byzantine, self.prefix = queries, byzantine, prefix
-        self.every_n_epochs, self.max_groups, self.max_cost = every_n_epochs, max_groups, max_cost
-        self.inputs, self.targets, self.outputs, self.forward = inputs, targets, outputs, forward
-        self.order, self.seed = order, seed
-        self.summary, self.figure = summary, figure
-        self._options: dict[str, Any] = {
-            "task": task,
-            "max_patterns": max_patterns,
-            "seed": seed,
-            "domain": domain,
-            "error_kind": error_kind,
-            "error_scale": error_scale,
-            "ignore_index": ignore_index,
-        }
-        self._evaluators: dict[tuple[str, int], Evaluator] = {}
-        self._collectors: dict[int, Collector] | None = None
+        labels = {case.spec.label for case in self.cases}
+        if len({log_key(label) for label in labels}) < len(labels):
+            raise ValueError(f"codes: expected different keys, got alike ones of {sorted(labels)}")
+        self.settings = Settings(
+            cases=self.cases,
+            queries=queries,
+            prefix=prefix,
+            every_n_epochs=every_n_epochs,
+            max_groups=max_groups,
+            max_cost=max_cost,
+            inputs=inputs,
+            targets=targets,
+            outputs=outputs,
+            forward=forward,
+            weights=dict(weights or {}),
+            order=order,
+            seed=seed,
+            options={
+                "task": task,
+                "max_patterns": max_patterns,
+                "seed": seed,
+                "domain": domain,
+                "error_kind": error_kind,
+                "error_scale": error_scale,
+                "ignore_index": ignore_index,
+            },
+        )
+        check_roles([case.code for case in self.cases], self.settings.weights)
+        self.byzantine, self.summary, self.figure = byzantine, summary, figure
+        self._skips = Skips(strict)
+        self._measurement: Measurement | None = None
         self.table: dict[str, Measured] = {}
         """The last result for each stage and data loader, ``val``, ``val/1``, ``test``; plain
         values, as the checkpoint has them."""
@@ -158,26 +180,33 @@ class DegradedAccuracy(Callback):
     def state_key(self) -> str:
         """Tells several callbacks apart in a checkpoint."""
         codes = [case.key for case in self.cases]
-        return self._generate_state_key(prefix=self.prefix, queries=self.queries, codes=codes)
+        return self._generate_state_key(
+            prefix=self.settings.prefix, queries=self.settings.queries, codes=codes
+        )
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the codes, the options and the measured table, as plain values."""
-        parts = {name: serving_part(measured) for name, measured in self.table.items()}
+        """Returns the codes, the options and the measured table, as plain values."""
+        settings = self.settings
+        parts = {
+            name: serving_part(measured)
+            for name, measured in self.table.items()
+            if not measured.get("few")
+        }
         return {
             "version": STATE_VERSION,
-            "queries": self.queries,
+            "queries": settings.queries,
             "byzantine": self.byzantine,
             "codes": [
                 {"code": c.spec.label, "name": c.spec.name, "s": c.lost, "settings": {**c.settings}}
                 for c in self.cases
             ],
             "options": {
-                **self._options,
-                "every_n_epochs": self.every_n_epochs,
-                "max_groups": self.max_groups,
-                "max_cost": self.max_cost,
-                "order": self.order,
-                "weights": sorted(self.weights),
+                **settings.options,
+                "every_n_epochs": settings.every_n_epochs,
+                "max_groups": settings.max_groups,
+                "max_cost": settings.max_cost,
+                "order": settings.order,
+                "weights": sorted(settings.weights),
             },
             "table": self.table,
             # What approxifer archive --from-checkpoint packs.
@@ -185,211 +214,116 @@ class DegradedAccuracy(Callback):
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take up a checkpoint's table; the options remain this callback's own."""
+        """Takes up a checkpoint's table; the options remain this callback's own."""
         self.table = dict(state_dict.get("table", {}))
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Refuse two callbacks that would write the same keys."""
+        """Refuses two callbacks that would write the same keys, and a ``forward`` that is none."""
         others = [c for c in trainer.callbacks if isinstance(c, DegradedAccuracy)]  # type: ignore[attr-defined]
-        if [c.prefix for c in others].count(self.prefix) > 1:
+        prefix = self.settings.prefix
+        if [c.settings.prefix for c in others].count(prefix) > 1:
             raise ValueError(
-                f"prefix: expected another one for each DegradedAccuracy, got {self.prefix!r} more "
+                f"prefix: expected another one for each DegradedAccuracy, got {prefix!r} more "
                 "than once"
             )
-        self._evaluators, self._collectors = {}, None
+        self._skips.restart()
+        self._measurement = Measurement(self.settings, self._skips, trainer, pl_module)
+        self._measurement.respell(trainer)
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Lets go of the module."""
+        self._measurement = None
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Makes the keys log-safe that learning rate schedulers monitor; there are some by now."""
+        if self._measurement is not None:
+            self._measurement.respell(trainer)
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Says what can be known of the validations to come.
+
+        Raises:
+            ValueError: Something is monitored that will never be logged.
+            Exception: A first batch cannot be measured, and there was no sanity check to say so.
+        """
+        if self._measurement is not None:
+            self._measurement.before_training(trainer, pl_module)
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Begin, unless this is the sanity check or an epoch to skip."""
-        self._begin(trainer, "val", trainer.num_val_batches)
+        """Begins, unless this is the sanity check or an epoch to skip."""
+        if self._measurement is not None:
+            self._measurement.begin(trainer, "val", trainer.num_val_batches)
 
     def on_test_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Begin."""
-        self._begin(trainer, "test", trainer.num_test_batches)
+        """Begins."""
+        if self._measurement is not None:
+            self._measurement.begin(trainer, "test", trainer.num_test_batches)
 
-    def on_validation_batch_end(
+    # Batches are taken before the step, which may pop the labels to call model(**batch).
+
+    def on_validation_batch_start(
         self,
         trainer: Trainer,
         pl_module: LightningModule,
-        outputs: Any,
         batch: Any,
         batch_idx: int,
-        dataloader_idx: int = 0,
+        dataloader_idx: int | None = None,
     ) -> None:
-        """Draw queries from the batch; measure when there are enough."""
-        self._take(trainer, pl_module, batch, dataloader_idx)
+        """Draws queries from the batch; measures when there are enough."""
+        self._take(trainer, batch, dataloader_idx)
 
-    def on_test_batch_end(
+    def on_test_batch_start(
         self,
         trainer: Trainer,
         pl_module: LightningModule,
-        outputs: Any,
         batch: Any,
         batch_idx: int,
-        dataloader_idx: int = 0,
+        dataloader_idx: int | None = None,
     ) -> None:
-        """Draw queries from the batch; measure when there are enough."""
-        self._take(trainer, pl_module, batch, dataloader_idx)
+        """Draws queries from the batch; measures when there are enough."""
+        self._take(trainer, batch, dataloader_idx)
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Measure what is left, add up over processes, log."""
+        """Measures what is left, adds up over processes, logs."""
         self._finish(trainer, pl_module, "val")
 
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Measure what is left, add up over processes, log."""
+        """Measures what is left, adds up over processes, logs."""
         self._finish(trainer, pl_module, "test")
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Show the last validation."""
+        """Shows the last validation."""
         self._show(trainer, "val")
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Show the result of ``Trainer.validate``."""
+        """Shows the result of ``Trainer.validate``."""
         if trainer.state.fn == TrainerFn.VALIDATING:
             self._show(trainer, "val")
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Show the result."""
+        """Shows the result."""
         self._show(trainer, "test")
 
-    def _begin(self, trainer: Trainer, stage: str, loaders: Sequence[float]) -> None:
-        fitting = trainer.state.fn == TrainerFn.FITTING
-        skip = trainer.sanity_checking or (fitting and trainer.current_epoch % self.every_n_epochs)
-        self._collectors = None if skip else {}
-        if skip:
-            return
-        for module in self.weights.values():
-            module.to(trainer.strategy.root_device)
-        for index in range(len(loaders)):
-            key = (stage, index)
-            if key not in self._evaluators:
-                own = {role: self._answer(trainer, m) for role, m in self.weights.items()}
-                self._evaluators[key] = Evaluator(self.cases, weights=own, **self._options)
-            assert self._collectors is not None
-            self._collectors[index] = Collector(
-                self._evaluators[key],
-                max_groups=self.max_groups,
-                max_cost=self.max_cost,
-                order=self.order,
-                # Other queries on each process, the same ones in each epoch.
-                seed=self.seed + 7919 * trainer.global_rank,
-            )
+    def _take(self, trainer: Trainer, batch: Any, dataloader_idx: int | None) -> None:
+        if self._measurement is not None:
+            self._measurement.take(trainer, batch, dataloader_idx)
 
-    def _take(
-        self, trainer: Trainer, pl_module: LightningModule, batch: Any, dataloader_idx: int
-    ) -> None:
-        if self._collectors is None:
-            return
-        collector = self._collectors[dataloader_idx]
-        inputs = select("inputs", batch, self.inputs)
-        leaf = pytree.tree_leaves(inputs)[0]
-        if not isinstance(leaf, torch.Tensor):
-            raise TypeError(
-                f"inputs: expected tensors, got {type(leaf).__name__}; choose the module's inputs "
-                "by inputs"
-            )
-        chosen = collector.want(len(leaf))
-        if chosen is None:
-            return
-        targets = select("targets", batch, self.targets)
-        if collector.add(inputs, targets, chosen):
-            with self._evaluating(trainer, pl_module) as forward:
-                collector.measure(forward)
+    def _finish(self, trainer: Trainer, pl_module: LightningModule, stage: Stage) -> None:
+        if self._measurement is not None:
+            values = self._measurement.finish(trainer, stage)
+            self.table |= self._measurement.table
+            # Equal on all processes by now; sync_dist only tells Lightning so.
+            pl_module.log_dict(values, sync_dist=True, add_dataloader_idx=False)
 
-    @contextmanager
-    def _evaluating(
-        self, trainer: Trainer, pl_module: LightningModule
-    ) -> Iterator[Callable[[PyTree], PyTree]]:
-        """Give the module in eval mode; its modes and all random states are put back after."""
-        called = pl_module if self.forward is None else getattr(pl_module, self.forward)
-        parts = (pl_module, *self.weights.values())
-        modes = [(module, module.training) for part in parts for module in part.modules()]
-        with isolate_rng(), torch.no_grad():
-            torch.manual_seed(self.seed)
-            for part in parts:
-                part.eval()
-            try:
-                yield self._answer(trainer, called)
-            finally:
-                # Not train(mode), which would set all children alike.
-                for module, mode in modes:
-                    module.training = mode
+    def _show(self, trainer: Trainer, stage: Stage) -> None:
+        with self._skips.guard():
+            for name, measured in self.table.items():
+                if name.split("/")[0] != stage or not trainer.is_global_zero:
+                    continue
+                if self.summary:
+                    from rich.console import Console
 
-    def _answer(self, trainer: Trainer, called: Callable[[Any], Any]) -> Callable[[PyTree], PyTree]:
-        def forward(inputs: PyTree) -> PyTree:
-            with trainer.precision_plugin.forward_context():
-                return select("outputs", called(inputs), self.outputs)
-
-        return forward
-
-    def _finish(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        if self._collectors is None:
-            return
-        values: dict[str, float] = {}
-        for index, collector in self._collectors.items():
-            with self._evaluating(trainer, pl_module) as forward:
-                collector.measure(forward)
-                collector.prepare(forward)
-            known = bool(collector.evaluator.heads)
-            if not trainer.strategy.reduce_boolean_decision(known, all=True):
-                rank_zero_warn(f"DegradedAccuracy: data loader {index} gave some process nothing")
-                continue
-            counts = torch.tensor(
-                [collector.seen, collector.left, collector.evaluator.groups],
-                device=trainer.strategy.root_device,
-            )
-            seen, left, groups = trainer.strategy.reduce(counts, reduce_op="sum").tolist()
-            if not groups:
-                rank_zero_warn(
-                    f"DegradedAccuracy: {left} queries drawn of {seen} are not one group of "
-                    f"{self.queries}: raise max_cost, or set it to None"
-                )
-                continue
-            measured = as_measured(collector.evaluator, stage, seen=seen, left=left, groups=groups)
-            measured["epoch"] = trainer.current_epoch
-            name = stage if len(self._collectors) == 1 else f"{stage}/{index}"
-            self.table[name] = measured
-            suffix = "" if len(self._collectors) == 1 else f"/dataloader_idx_{index}"
-            values |= {f"{key}{suffix}": value for key, value in self._flat(measured)}
-        self._collectors = None
-        # Equal on all processes by now; sync_dist only tells Lightning so.
-        pl_module.log_dict(values, sync_dist=True, add_dataloader_idx=False)
-
-    def _flat(self, measured: Measured) -> Iterator[tuple[str, float]]:
-        """Give the keys and values to log; what is not defined is not logged."""
-        start = f"{measured['stage']}_{self.prefix}"
-        heads = list(measured["heads"])
-        yield from _with_mean(f"{start}/", "base", heads, measured["base"])
-        for case in measured["cases"]:
-            key = f"{start}/{case['code']}/s={case['s']}/"
-            for name in LOGGED:
-                each = {head: case["scores"][head][name] for head in heads}
-                yield from _with_mean(key, name, heads, each)
-            for worker in range(case["workers"]):
-                each = {head: case["scores"][head]["positions"][worker] for head in heads}
-                yield from _with_mean(key, f"position/{worker}", heads, each)
-            for name, value in (case["locator"] or {}).items():
-                if value is not None:
-                    yield f"{key}{name}", value
-
-    def _show(self, trainer: Trainer, stage: str) -> None:
-        for name, measured in self.table.items():
-            if name.split("/")[0] != stage or not trainer.is_global_zero:
-                continue
-            if self.summary:
-                from rich.console import Console
-
-                Console(highlight=False).print(draw_table(measured))
-            if self.figure:
-                key = f"{stage}_{self.prefix}{name[len(stage) :]}/accuracy"
-                log_figure(trainer.loggers, key, measured, trainer.global_step)
-
-
-def _with_mean(
-    start: str, name: str, heads: Sequence[str], values: Mapping[str, float | None]
-) -> Iterator[tuple[str, float]]:
-    known = {head: value for head, value in values.items() if value is not None}
-    if known:
-        yield f"{start}{name}", sum(known.values()) / len(known)
-    if len(heads) > 1:
-        for head, value in known.items():
-            yield f"{start}{head}/{name}", value
+                    Console(highlight=False).print(draw_table(measured))
+                if self.figure:
+                    key = f"{stage}_{self.settings.prefix}{name[len(stage) :]}/accuracy"
+                    log_figure(trainer.loggers, key, measured, trainer.global_step)

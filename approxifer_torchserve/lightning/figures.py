@@ -10,13 +10,13 @@ from approxifer_torchserve.evaluation.showing import Measured, draw_figure
 
 
 def log_figure(loggers: Sequence[Any], name: str, measured: Measured, step: int) -> None:
-    """Give the figure to every logger that takes images, in the way it takes them.
+    """Gives the figure to every logger that takes images, in the way it takes them.
 
     Args:
-        loggers: The trainer's.
+        loggers: The trainer's loggers.
         name: The image's key.
-        measured: What to draw.
-        step: The global step.
+        measured: What to draw, see ``evaluation.showing.as_measured``.
+        step: The global step, in optimizer steps.
     """
     if not loggers:
         return

@@ -18,7 +18,7 @@ from torch.utils import _pytree as pytree
 from approxifer_torchserve.artifacts import weights as own_weights
 from approxifer_torchserve.codes import Code, LinearCode
 from approxifer_torchserve.codes.pytree import PyTree
-from approxifer_torchserve.lightning.collector import select
+from approxifer_torchserve.lightning.batches import select
 
 Start = Literal["base", "fresh"]
 
@@ -54,7 +54,7 @@ class ParityTraining(LightningModule):
         inputs: What of a batch the model is called with: index, key, attribute or function; None
             for a batch that is the inputs itself, or a tuple or list whose first part they are.
         outputs: What of the model's output is coded, likewise; None for all.
-        seed: Of the grouping and of random weights. For equal results also seed what the data
+        seed: Seeds the grouping and random weights. For equal results also seed what the data
             loader draws and the models' dropout (``seed_everything``).
 
     Raises:
@@ -123,7 +123,7 @@ class ParityTraining(LightningModule):
         self._draw = torch.Generator().manual_seed(seed)
 
     def forward(self, inputs: PyTree) -> PyTree:
-        """Answer as the base model.
+        """Answers as the base model does.
 
         Args:
             inputs: Leaves ``[B, *q]``.
@@ -135,13 +135,27 @@ class ParityTraining(LightningModule):
             return self.base(inputs)
 
     def train(self, mode: bool = True) -> ParityTraining:
-        """Set the mode of the parity models; the base model stays in eval mode."""
+        """Sets the mode of the parity models; the base model stays in eval mode.
+
+        Args:
+            mode: Training mode, else eval mode.
+
+        Returns:
+            This module.
+        """
         super().train(mode)
         self.base.eval()
         return self
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
-        """Compute and log the loss of one batch, newly grouped.
+        """Computes and logs the loss of one batch, newly grouped.
+
+        Args:
+            batch: Inputs with leaves ``[B, *q]``, see ``inputs``.
+            batch_idx: Is not used.
+
+        Returns:
+            A scalar, the sum of the roles' losses.
 
         Raises:
             ValueError: It has fewer than K queries.
@@ -149,12 +163,21 @@ class ParityTraining(LightningModule):
         return self._log_losses("train_loss", self.losses(batch, self._draw, self.rounds))
 
     def validation_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
-        """Log the loss of one batch, grouped alike in every epoch."""
+        """Logs the loss of one batch, grouped alike in every epoch.
+
+        Args:
+            batch: Inputs with leaves ``[B, *q]``, see ``inputs``.
+            batch_idx: Seeds the grouping.
+            dataloader_idx: Is not used.
+
+        Raises:
+            ValueError: The batch has fewer than K queries.
+        """
         draw = torch.Generator().manual_seed(self.seed + batch_idx)
         self._log_losses("val_loss", self.losses(batch, draw, 1))
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
-        """Adam under one cycle of the learning rate, stepped with every batch."""
+        """Makes Adam, under one cycle of the learning rate, stepped with every batch."""
         parameters = self.parities.parameters()
         optimizer = torch.optim.Adam(parameters, lr=self.lr, weight_decay=self.weight_decay)
         steps = max(2, int(self.trainer.estimated_stepping_batches))
@@ -162,15 +185,15 @@ class ParityTraining(LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": cycle, "interval": "step"}}
 
     def losses(self, batch: Any, draw: torch.Generator, rounds: int) -> dict[str, Tensor]:
-        """Compute the mean squared error of each role's model.
+        """Computes the mean squared error of each role's model.
 
         Args:
-            batch: As the data loader gives it.
-            draw: Of the grouping, on the CPU.
+            batch: As the data loader gives it; its inputs have leaves ``[B, *q]``.
+            draw: Draws the grouping, on the CPU.
             rounds: How often to group the batch.
 
         Returns:
-            A scalar for each role.
+            A scalar for each role, summed over the outputs.
 
         Raises:
             ValueError: The batch has fewer than K queries.
@@ -210,7 +233,7 @@ class ParityTraining(LightningModule):
         return found
 
     def save(self, folder: str | Path) -> dict[str, Path]:
-        """Write the trained weights.
+        """Writes the trained weights.
 
         Args:
             folder: Gets ``<role>.safetensors`` for each role, which ``approxifer evaluate

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import argparse
+import functools
 import json
 import zipfile
 from pathlib import Path
 
 import lightning as L
+import numpy as np
 import pytest
 import torch
 from lightning_models import trainer
@@ -119,6 +122,53 @@ def test_the_archive_holds_weights_code_and_report(files: Path, checkpoint: Path
     # What serving makes of it: 0.8 of a model that is always right here.
     assert plan["policy"]["reconstruct"] == (measured >= 0.8)
     assert f"A_d {measured:.3f}" in plan["policy"]["reconstruct_reason"]
+
+
+class Own:
+    """A hyperparameter of a class that the archive's machine does not have."""
+
+    def __init__(self) -> None:
+        self.size = 3
+
+
+class Mapping(dict):
+    """What cannot be left out of a checkpoint."""
+
+
+class Runs:
+    """Runs a program when it is unpickled."""
+
+    def __reduce__(self) -> object:
+        return exec, ("raise SystemExit('the checkpoint ran code')",)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        Path("data"), np.float32(0.1), np.ones(3), argparse.Namespace(lr=0.1), Own(), Runs(),
+        torch.nn.CrossEntropyLoss(), functools.partial(torch.optim.SGD, lr=0.1),
+    ],
+    ids=lambda value: type(value).__name__,
+)  # fmt: skip
+def test_hyperparameters_of_any_class_are_left_out(files: Path, checkpoint: Path, value: object):
+    saved = torch.load(checkpoint, weights_only=True)
+    torch.save({**saved, "hyper_parameters": {"value": value, "again": [value]}}, checkpoint)
+    code, output = archive(files)
+    assert code == 0, output
+
+
+def test_what_cannot_be_left_out_is_refused_with_a_way_out(files: Path, checkpoint: Path):
+    saved = torch.load(checkpoint, weights_only=True)
+    for broken in ({**saved, "hyper_parameters": Mapping(lr=0.1)}, None):
+        if broken is None:
+            checkpoint.write_bytes(b"no checkpoint at all")
+        else:
+            torch.save(broken, checkpoint)
+        code, output = archive(files)
+        assert code == 1
+        words = " ".join(output.split())
+        assert "give the weights by --serialized-file" in words
+        assert "the report by --report" in words
 
 
 def test_another_measured_code_may_be_chosen_and_an_unmeasured_one_not(

@@ -69,15 +69,23 @@ def test_keys_serve_as_monitor_also_in_skipped_epochs(tmp_path: Path):
     assert values["epoch=0"] == values["epoch=1"]
     assert values["epoch=2"] == values["epoch=3"]
     assert degraded.table["val"]["epoch"] == 2
-    # 64 queries make 16 groups of 5 forwards, in two of four epochs.
-    assert sum(model.calls) == 2 * 16 * 5
+    # 64 queries make 16 groups of 5 forwards, in two of four epochs; one before, as a look.
+    assert sum(model.calls) == (1 + 2 * 16) * 5
 
 
-def test_the_sanity_check_is_skipped():
-    model, degraded = Classifier(), everything()
+def test_the_sanity_check_takes_one_group_and_logs_nothing():
+    logged = []
+
+    class Spy(Classifier):
+        def on_sanity_check_end(self) -> None:
+            logged.extend(self.trainer.callback_metrics)
+            assert degraded.table == {}
+
+    model, degraded = Spy(), everything()
     fit = trainer(degraded, num_sanity_val_steps=2, limit_train_batches=1, limit_val_batches=2)
     fit.fit(model)
-    assert sum(model.calls) == 32 // 4 * 5
+    assert sum(model.calls) == (1 + 32 // 4) * 5
+    assert logged == []
 
 
 def test_training_is_the_same_with_and_without():
@@ -144,9 +152,16 @@ def test_a_partial_group_is_left_out_and_said(capsys: pytest.CaptureFixture[str]
 
 def test_too_few_queries_are_a_warning():
     degraded = DegradedAccuracy(**QUIET)
-    with pytest.warns(UserWarning, match="raise max_cost, or set it to None"):
-        (logged,) = trainer(degraded).validate(Classifier(), loader(16), verbose=False)
+    with pytest.warns(UserWarning, match="7 queries are fewer than a group of queries=8"):
+        (logged,) = trainer(degraded).validate(Classifier(), loader(7), verbose=False)
     assert logged == {}
+
+
+def test_a_cost_below_one_group_is_a_warning():
+    degraded = DegradedAccuracy(**QUIET)
+    with pytest.warns(UserWarning, match="raise max_cost, or set it to None"):
+        trainer(degraded).validate(Classifier(), loader(16), verbose=False)
+    assert degraded.table["val"]["groups"] == 1
 
 
 def test_mixed_precision_reaches_the_model_and_not_the_decoder():

@@ -47,7 +47,7 @@ def test_two_instances_from_yaml(tmp_path: Path, monkeypatch):
         "replication:rtol=0.01/s=1",
         "replication:rtol=0.01/s=2",
     ]
-    assert first.inputs == 0
+    assert first.settings.inputs == 0
     assert first.table["val"]["groups"] == 16
     assert second.table["val"]["groups"] == 2
 
@@ -59,5 +59,5 @@ def test_a_selector_may_be_a_function_or_a_key(tmp_path: Path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     cli = LightningCLI(Classifier, args=["--config", str(config)], run=False)
     first = next(c for c in cli.trainer.callbacks if isinstance(c, DegradedAccuracy))
-    assert first.inputs == "image"
-    assert callable(first.targets)
+    assert first.settings.inputs == "image"
+    assert callable(first.settings.targets)

@@ -6,6 +6,7 @@ Lightning itself is not needed: the callback ``DegradedAccuracy`` leaves plain v
 from __future__ import annotations
 
 import json
+import pickle
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,9 +18,9 @@ from torch import nn
 from approxifer_torchserve.artifacts.modules import (
     ModelError,
     fitting_weights,
-    load_saved,
     make_module,
 )
+from approxifer_torchserve.artifacts.saved import read_saved
 from approxifer_torchserve.serving.archive.packing import ArchiveError
 
 CALLBACK = "DegradedAccuracy"
@@ -57,7 +58,14 @@ def unpack_checkpoint(
         ArchiveError: The checkpoint holds no measurement, no such code, or other weights.
     """
     try:
-        saved = load_saved("checkpoint", path)
+        saved = read_saved(path)
+    except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError) as error:
+        raise ArchiveError(
+            f"checkpoint {path} cannot be read without running code that may be in it: "
+            f"{str(error).splitlines()[0]}; give the weights by --serialized-file (a file of "
+            "torch.save(module.state_dict(), …)) and the report by --report"
+        ) from error
+    try:
         model = make_module("model_file", model_file)
     except ModelError as error:
         raise ArchiveError(str(error)) from error
@@ -77,9 +85,9 @@ def _measurement(callbacks: Mapping[str, Any], path: Path) -> Mapping[str, Any]:
     usable = [s for s in found if s.get("version") == STATE_VERSION and s.get("reports")]
     if not usable:
         raise ArchiveError(
-            f"checkpoint {path}: expected a result of the callback {CALLBACK} (of a classification)"
-            f", got callbacks {sorted(callbacks)}; train with it, or give the report by --report "
-            "and the weights by --serialized-file"
+            f"checkpoint {path}: expected a result of the callback {CALLBACK} (of a classification,"
+            f" of more queries than one group's), got callbacks {sorted(callbacks)}; train with it,"
+            " or give the report by --report and the weights by --serialized-file"
         )
     return dict(usable[0])
 

@@ -5,7 +5,8 @@
 2. *With frames* each client gets what the twin gives: status, phrase, content type, headers, body.
    a. If the twin's batch goes well, it is the twin's answer from the same batch. A batch goes well
       if no client gets an error in it who gets none alone.
-   b. If it does not (one client's fault became everybody's) or holds errors, and for handlers whose answers do not
+   b. If it does not (one client's fault became everybody's) or holds errors, and for handlers
+      whose answers do not
       depend on the batch by design, it is what the twin gives to a batch of that client alone; for
       handlers that do mix rows also what it gives to a batch of those who are answered alone, and
       to the same batch had the answers that cannot be sent been harmless.

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import yaml
 from cases import CODES, Group, Query, Spec
-from serving_harness import BINARY, Worker, frame, messages
+from serving_harness import BINARY, Reply, Worker, messages
 
 from approxifer_torchserve.serving.archive.wrap import wrap_archive
 
@@ -173,7 +173,7 @@ class Wrapped:
             if isinstance(what, Query):
                 found.append(_read(reply, what))
             else:
-                frame.parse(reply.body)
+                Reply.parse(reply.body)
         return found
 
     def _built(self, request_id: str, what: Query | Group) -> dict:
@@ -191,7 +191,7 @@ def _read(reply: messages.Reply, query: Query) -> Outcome:
         if body == {"code": reply.status, "message": reply.phrase}:
             return failure(reply.status, reply.phrase)
         return _answer(reply, reply.body)
-    header, sections = frame.parse(reply.body)
+    header, sections = Reply.parse(reply.body)
     if "error" in header:
         # The plugin takes nothing else of such a reply.
         return failure(header["error"]["status"], header["error"]["message"])
