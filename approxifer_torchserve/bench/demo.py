@@ -13,7 +13,6 @@ import os
 import tempfile
 import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -30,7 +29,7 @@ from approxifer_torchserve.bench.harness.load import ClosedLoop, Record, Sample,
 from approxifer_torchserve.bench.harness.plot import tails
 from approxifer_torchserve.bench.harness.report import Check, Report, Table
 from approxifer_torchserve.bench.harness.schedule import Disturbance, Phase, run_phase
-from approxifer_torchserve.bench.harness.server import Served
+from approxifer_torchserve.bench.harness.server import Served, serving
 from approxifer_torchserve.bench.harness.summary import PhaseResult, Summary, write_requests
 from approxifer_torchserve.serving.server.grpc_client import GrpcPredictions
 from approxifer_torchserve.serving.server.options import MB_PER_WORKER
@@ -225,15 +224,21 @@ def run_demo(
         demo.step("archive")
         digits.make_archives(model, sides["coded"].store, sides["plain"].store, size.queries)
         demo.step(f"start {size.workers} workers on each")
-        # Both at once: loading is mostly waiting for imports from disk.
-        with ThreadPoolExecutor() as pool:
-            started = [
-                pool.submit(side.cluster.register, f"{MODEL}.mar", name=MODEL, workers=size.workers)
-                for side in sides.values()
-            ]
-            for future in started:
-                future.result()
-        _measure(demo, sides, model)
+        with serving(sides.values(), MODEL, size.workers) as both:
+            _measure(demo, sides, both, model)
+        # The plain server is done; the systematic model's workers have made room for the classic's.
+        sides["plain"].server.stop()
+        demo.step(f"{CLASSIC}: {size.workers} workers")
+        with sides["coded"].serving(CLASSIC, size.workers) as target:
+            _classic(demo, target, model.samples)
+    short = [
+        f"{result.phase.name} on {summary.server}: {summary.requests}"
+        for result in demo.results
+        for summary in result.summaries
+        if summary.requests < size.requests
+    ]
+    says = "; ".join(short) or f"at least {size.requests} everywhere"
+    demo.check("requests per phase and server", not short, says)
     demo.facts |= {
         "seconds": round(time.monotonic() - begun, 1),
         "quick": quick, "seed": seed, "workers": size.workers, "queries": size.queries,
@@ -260,9 +265,10 @@ def _need_memory(workers: int) -> None:
         raise OSError(f"{workers} workers need about {need} MB, {free} MB are free: try --quick")
 
 
-def _measure(demo: Demo, sides: dict[str, Served], model: digits.Digits) -> None:
+def _measure(
+    demo: Demo, sides: dict[str, Served], both: list[Target], model: digits.Digits
+) -> None:
     size, samples = demo.size, model.samples
-    both = [side.target(MODEL) for side in sides.values()]
     victims = {name: Victims(side, MODEL) for name, side in sides.items()}
 
     demo.step(f"compare {size.compared} answers")
@@ -296,25 +302,9 @@ def _measure(demo: Demo, sides: dict[str, Served], model: digits.Digits) -> None
     demo.facts["killed"] = {name: each.killed for name, each in victims.items()}
     _check_faults(demo, slow, killed)
 
-    _classic(demo, sides, samples)
-    short = [
-        f"{result.phase.name} on {summary.server}: {summary.requests}"
-        for result in demo.results
-        for summary in result.summaries
-        if summary.requests < size.requests
-    ]
-    says = "; ".join(short) or f"at least {size.requests} everywhere"
-    demo.check("requests per phase and server", not short, says)
 
-
-def _classic(demo: Demo, sides: dict[str, Served], samples: tuple[Sample, ...]) -> None:
-    size, coded = demo.size, sides["coded"]
-    demo.step(f"{CLASSIC}: {size.workers} workers")
-    # The plain server is done, and the systematic model's workers make room for the classic's.
-    sides["plain"].server.stop()
-    coded.cluster.unregister(MODEL)
-    coded.cluster.register(f"{CLASSIC}.mar", name=CLASSIC, workers=size.workers)
-    target = coded.target(CLASSIC)
+def _classic(demo: Demo, target: Target, samples: tuple[Sample, ...]) -> None:
+    size = demo.size
     capacity = _saturate(size, target, samples, size.capacity_s)
     demo.facts["classic_capacity_per_s"] = capacity
     label = (

@@ -23,7 +23,7 @@ from typing import Any
 from approxifer_torchserve.bench.harness import model
 from approxifer_torchserve.bench.harness.report import Check, Report, Say, Table
 from approxifer_torchserve.bench.harness.schedule import alternate
-from approxifer_torchserve.bench.harness.server import Served, State, idle
+from approxifer_torchserve.bench.harness.server import Served, State, idle, serving
 from approxifer_torchserve.bench.harness.summary import Ratio
 
 # Not lower than with the plugin off; two servers differ by so much for no reason.
@@ -141,9 +141,7 @@ def run_slowdown(size: Size, say: Say = print) -> Report:
         for side in sides:
             _archive(side, size)
         for batch in size.batches:
-            with ExitStack() as models:
-                for side in sides:
-                    models.enter_context(side.serving(f"batch{batch}", size.workers))
+            with serving(sides, f"batch{batch}", size.workers):
                 say(f"batch {batch}: {size.turns} turns, all {size.workers} workers slow in each")
                 turn = partial(_turn, size=size, batch=batch)
                 found.append(Comparison(batch, **alternate(sides, size.turns, turn)))

@@ -19,7 +19,7 @@ from approxifer_torchserve.bench.harness import model
 from approxifer_torchserve.bench.harness.load import Burst, ClosedLoop
 from approxifer_torchserve.bench.harness.report import Check, Report, Say, Table
 from approxifer_torchserve.bench.harness.schedule import alternate
-from approxifer_torchserve.bench.harness.server import Served, cpu_seconds
+from approxifer_torchserve.bench.harness.server import Served, cpu_seconds, serving
 from approxifer_torchserve.bench.harness.summary import Ratio
 from approxifer_torchserve.serving.server.launcher import worker_processes
 
@@ -172,10 +172,8 @@ def run_throughput(size: Size, say: Say = print) -> Report:
             _archive(side, size)
         # The largest first: it makes the JVM warm, too.
         for batch in sorted(size.batches, reverse=True):
-            with ExitStack() as models:
-                for side in sides:
-                    say(f"{side.name}: {size.workers} workers, batch {batch}")
-                    models.enter_context(side.serving(f"batch{batch}", size.workers))
+            say(f"{size.workers} workers each, batch {batch}")
+            with serving(sides, f"batch{batch}", size.workers):
                 if not found:
                     say(f"warm-up: {size.jit_s:g} s each")
                     for side in sides:

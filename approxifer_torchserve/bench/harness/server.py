@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -166,6 +167,20 @@ class Served:
             if well(state) or time.monotonic() > end:
                 return state
             time.sleep(POLL_S)
+
+
+@contextmanager
+def serving(sides: Collection[Served], model: str, workers: int) -> Iterator[list[Target]]:
+    """Registers a model on several servers while a block lasts, as `Served.serving` does on one.
+
+    On all at once: loading is mostly waiting for imports from disk.
+    """
+    with ExitStack() as stack:
+        with ThreadPoolExecutor() as pool:
+            started = [
+                pool.submit(stack.enter_context, side.serving(model, workers)) for side in sides
+            ]
+        yield [future.result() for future in started]
 
 
 def idle(state: State) -> bool:

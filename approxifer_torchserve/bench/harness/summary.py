@@ -9,6 +9,8 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from approxifer_torchserve.bench.harness.load import RECONSTRUCTED, Record
 from approxifer_torchserve.bench.harness.schedule import Phase, by_server
 
@@ -42,9 +44,7 @@ def quantile(values: Sequence[float], q: float) -> float:
     """Returns the smallest value that at least the share ``q`` of all values do not exceed."""
     if not values:
         return float("nan")
-    ordered = sorted(values)
-    rank = max(0, min(len(ordered) - 1, -(-int(q * 1e6) * len(ordered) // 1_000_000) - 1))
-    return ordered[rank]
+    return float(np.quantile(values, q, method="inverted_cdf"))
 
 
 def summarise(server: str, records: Sequence[Record]) -> Summary:
