@@ -11,7 +11,7 @@ import yaml
 from cases import CODES, Group, Query, Spec
 from serving_harness import BINARY, Reply, Worker, messages
 
-from approxifer_torchserve.serving.archive.wrap import wrap_archive
+from approxifer_torchserve.serving.archive.wrap import Options, Parts, wrap_archive
 
 HANDLERS = Path(__file__).parent / "forms"
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
@@ -60,13 +60,17 @@ class Archives:
         folder = self.folder / f"wrapped-{form}-{batch_size}-{code}"
         folder.mkdir()
         report = wrap_archive(
-            handler=str(HANDLERS / f"{form}_form.py"),
-            model_name="model",
+            Parts(
+                model_name="model",
+                handler=str(HANDLERS / f"{form}_form.py"),
+                extra_files=[HANDLERS / "behaviour.py"],
+            ),
+            Options(
+                settings={} if batch_size is None else {"batchSize": batch_size},
+                approxifer=CODES[code] if form == "steps" else {},
+            ),
             export_path=folder,
             archive_format="no-archive",
-            extra_files=[HANDLERS / "behaviour.py"],
-            settings={} if batch_size is None else {"batchSize": batch_size},
-            approxifer=CODES[code] if form == "steps" else {},
         )
         assert (report.mode == "uncoded") is (form != "steps")
         return report.path
@@ -182,7 +186,7 @@ class Wrapped:
         return self.group(request_id, what, coded=self.num_workers - 1)
 
 
-def _read(reply: messages.Reply, query: Query) -> Outcome:
+def _read(reply: messages.Part, query: Query) -> Outcome:
     if not query.framed:
         try:
             body = json.loads(reply.body)
@@ -198,7 +202,7 @@ def _read(reply: messages.Reply, query: Query) -> Outcome:
     return _answer(reply, sections["answer"], header.get("erasure"))
 
 
-def _answer(reply: messages.Reply, body: bytes, erasure: str | None = None) -> Outcome:
+def _answer(reply: messages.Part, body: bytes, erasure: str | None = None) -> Outcome:
     texts = [reply.phrase, reply.content_type, *reply.headers.values()]
     if any(c in text for text in texts for c in "\r\n\0"):
         return NOTHING
