@@ -61,6 +61,8 @@ def make_module(argument: str, path: Path) -> nn.Module:
     sys.path.insert(0, str(path.parent))
     try:
         spec.loader.exec_module(module)
+    except (ImportError, SyntaxError) as error:
+        raise ModelError(f"{argument}: {path.name} cannot be imported: {error}") from error
     finally:
         sys.path.remove(str(path.parent))
     classes = [

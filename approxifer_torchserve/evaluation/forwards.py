@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Mapping, Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from approxifer_torchserve.codes import Code, LinearCode
@@ -104,6 +104,22 @@ class SharedForwards:
         base = pytree.tree_map(lambda t: t[:, : self.queries], answers[0])
         every = _joined(answers)
         return base, [_pick(every, places) for places in self._places]
+
+
+def on_device(module: nn.Module, device: str) -> Forward:
+    """Returns a model as a function of inputs that are, and answers that shall be, on the CPU.
+
+    Args:
+        module: The model; it is moved.
+        device: Where it runs.
+    """
+    module = module.to(device)
+
+    def forward(inputs: PyTree) -> PyTree:
+        answers = module(pytree.tree_map(lambda leaf: leaf.to(device), inputs))
+        return pytree.tree_map(lambda leaf: leaf.cpu(), answers)
+
+    return forward
 
 
 def check_roles(codes: Sequence[Code], weights: Mapping[str, object]) -> None:

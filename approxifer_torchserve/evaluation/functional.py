@@ -242,17 +242,17 @@ def locator_rates(found: Tensor, wrong: Tensor) -> tuple[float, float]:
         wrong: bool ``[G, N+1]``, answers that were.
 
     Returns:
-        Share of wrong answers found, share of right answers falsely convicted; NaN of none.
+        Share of wrong answers found, share of right answers falsely suspected; NaN of none.
 
     Example:
         >>> locator_rates(torch.tensor([[True, True, False]]), torch.tensor([[True, False, False]]))
         (1.0, 0.5)
     """
-    hits, convicted = (found & wrong).sum().item(), (found & ~wrong).sum().item()
+    hits, suspected = (found & wrong).sum().item(), (found & ~wrong).sum().item()
     liars, honest = wrong.sum().item(), (~wrong).sum().item()
     return (
         hits / liars if liars else math.nan,
-        convicted / honest if honest else math.nan,
+        suspected / honest if honest else math.nan,
     )
 
 

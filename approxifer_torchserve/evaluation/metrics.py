@@ -181,7 +181,7 @@ class DegradedScores(Metric):
 
 
 class LocatorScores(Metric):
-    """How often wrong answers are found, and right ones convicted.
+    """How often wrong answers are found, and right ones suspected.
 
     Args:
         **kwargs: For ``torchmetrics.Metric``.
@@ -222,10 +222,10 @@ class LocatorScores(Metric):
 
     def compute(self) -> dict[str, float]:
         """Returns ``hits``, ``false_convictions`` and ``exact`` (groups with no mistake)."""
-        hits, wrong, convicted, honest, exact, groups = self.sums.tolist()
+        hits, wrong, suspected, honest, exact, groups = self.sums.tolist()
         return {
             "hits": hits / wrong if wrong else math.nan,
-            "false_convictions": convicted / honest if honest else math.nan,
+            "false_convictions": suspected / honest if honest else math.nan,
             "exact": exact / groups if groups else math.nan,
         }
 

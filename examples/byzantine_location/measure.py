@@ -102,7 +102,7 @@ def measure(
     Returns:
         ``false_convictions`` (share of clean groups), ``clean_accuracy`` (after locating in clean
         groups), ``healthy_accuracy`` (nothing located) and, for each fault, ``named`` (share of
-        groups where the E most suspicious are the liars), ``located`` (where those convicted are),
+        groups where the E most suspicious are the liars), ``located`` (where those suspected are),
         ``accuracy`` after locating, ``oracle`` (liars known) and ``untreated`` (liars believed).
     """
     groups, workers = trial.answers.shape[:2]
@@ -112,8 +112,8 @@ def measure(
     if locator.kind != "rational":
         always = dataclasses.replace(locator, thresholds=(float("-inf"),))  # type: ignore[type-var]
         naming = code.with_locator(always)
-    convicted = code.locate(trial.answers, everything, batch_dims=1)
-    nobody = torch.zeros_like(convicted)
+    suspected = code.locate(trial.answers, everything, batch_dims=1)
+    nobody = torch.zeros_like(suspected)
     found: dict[str, object] = {}
     for fault in faults:
         kind, size = FAULTS[fault]
@@ -133,8 +133,8 @@ def measure(
         }
     return {
         "groups": groups,
-        "false_convictions": convicted.any(dim=1).double().mean().item(),
-        "clean_accuracy": accuracy(code, trial.answers, convicted, trial.labels),
+        "false_convictions": suspected.any(dim=1).double().mean().item(),
+        "clean_accuracy": accuracy(code, trial.answers, suspected, trial.labels),
         "healthy_accuracy": accuracy(code, trial.answers, nobody, trial.labels),
         "faults": found,
     }
