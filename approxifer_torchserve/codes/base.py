@@ -32,7 +32,7 @@ def check_count(argument: str, value: int, minimum: int) -> None:
 
     Args:
         argument: Its name, for errors.
-        value: What came.
+        value: What the caller gave.
         minimum: The smallest value that is allowed.
 
     Raises:
@@ -50,7 +50,7 @@ def check_number(argument: str, value: float, minimum: float, below: float = mat
 
     Args:
         argument: Its name, for errors.
-        value: What came.
+        value: What the caller gave.
         minimum: The smallest value that is allowed.
         below: All that is allowed is smaller.
 

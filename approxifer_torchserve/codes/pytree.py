@@ -27,7 +27,7 @@ class Flat:
         leaves: One tensor per leaf, of shape ``[batch, members, features]``.
         batch_shape: The batch axes, alike in all leaves.
         shapes: Each leaf's shape after the members axis.
-        spec: The container.
+        spec: The container of the leaves.
     """
 
     leaves: tuple[Tensor, ...]
@@ -133,7 +133,7 @@ def by_pattern(available: Tensor) -> list[tuple[list[int], list[int]]]:
     """Puts groups together in which the same answers came.
 
     Args:
-        available: bool ``[batch, N+1]``.
+        available: bool ``[batch, N+1]``, true where an answer came.
 
     Returns:
         For each pattern the answers that came and the groups, both ascending.

@@ -31,7 +31,7 @@ class Calibration:
     """A locator and how it did.
 
     Attributes:
-        locator: The locator.
+        locator: What was fitted.
         trials: Groups of held-out queries that it was tried on.
         suspected: Share of them in which an honest worker was suspected.
         found: By kind of lie, the share of groups in which the one liar was named (with
@@ -63,10 +63,10 @@ def fit_and_try(
         code: The code; its locator is replaced.
         model: From coded queries ``[n, *q]`` to predictions, leaves ``[n, *p]``.
         queries: Leaves ``[n, *q]``; some hundreds at least, like those to be served.
-        groups: See ``calibrate``.
-        level: See ``calibrate``.
-        steps: See ``calibrate``.
-        seed: Of all that is drawn.
+        groups: Groups to run through the model, see ``calibrate``.
+        level: The share of clean groups that may be suspected.
+        steps: Training steps of the network.
+        seed: Of all that is drawn; the same one gives the same figures.
         progress: Called with (done, total) of groups or steps.
 
     Returns:

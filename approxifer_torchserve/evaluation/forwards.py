@@ -80,8 +80,8 @@ class SharedForwards:
         """Computes the answers of all codes.
 
         Args:
-            forward: The model.
-            queries: Leaves ``[G, K, *q]``.
+            forward: The model on a batch, leaves ``[n, *q]`` to ``[n, *p]``.
+            queries: Leaves ``[G, K, *q]``, G groups of K queries.
             batch_size: The most queries in one forward.
 
         Returns:
@@ -111,7 +111,7 @@ def on_device(module: nn.Module, device: str) -> Forward:
 
     Args:
         module: The model; it is moved.
-        device: Where it runs.
+        device: Where it runs, such as ``cpu`` or ``cuda``.
     """
     module = module.to(device)
 
@@ -126,7 +126,7 @@ def check_roles(codes: Sequence[Code], weights: Mapping[str, object]) -> None:
     """Checks that codes have the weights of their own that they need.
 
     Args:
-        codes: The codes.
+        codes: Codes, some with ``roles``.
         weights: What was given, by name.
 
     Raises:

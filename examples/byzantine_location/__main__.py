@@ -80,10 +80,10 @@ class Bench:
     """One data set and one shape of code.
 
     Attributes:
-        options: The command line.
-        name: Of the set.
-        queries: K.
-        byzantine: E.
+        options: What the command line says.
+        name: The set's, one of ``SETS``.
+        queries: K, how many queries form a group.
+        byzantine: E, how many answers may be wrong.
         bar: Makes a progress callback with a title.
     """
 

@@ -48,7 +48,7 @@ def clean_answers(
     """Computes what honest workers answer to random groups of queries.
 
     Args:
-        code: The code.
+        code: The code whose answers are wanted.
         model: From coded queries ``[n, *q]`` to predictions, leaves ``[n, *p]``.
         queries: Leaves ``[n, *q]``, n at least K.
         groups: How many groups; a query is in several if there are too few.
@@ -113,9 +113,9 @@ def random_groups(
     """Puts queries into groups, each query equally often, none twice in a group.
 
     Args:
-        total: Number of queries.
-        size: K.
-        groups: How many groups.
+        total: How many queries there are.
+        size: K, how many queries form a group.
+        groups: How many groups to make.
         generator: Where chance comes from.
 
     Returns:
@@ -189,9 +189,9 @@ def clean_thresholds(
     Args:
         locator: Gives the scores; its own thresholds do not matter.
         answers: ``[groups, N+1, features]``, clean, not used in the fit.
-        level: The share, in (0, 1).
+        level: The share of clean groups that may be above it, in (0, 1).
         missing: Thresholds are found for 0..missing-1 answers missing, at random.
-        seed: Of what is missing.
+        seed: Of which answers are missing.
 
     Returns:
         ``missing`` thresholds.
