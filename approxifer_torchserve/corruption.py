@@ -30,8 +30,8 @@ class _Case:
 
     Attributes:
         answers: ``[groups, N+1, features]``, all true.
-        groups: int64 ``[m]``.
-        workers: int64 ``[m]``.
+        groups: int64 ``[m]``, the group of each answer that becomes wrong.
+        workers: int64 ``[m]``, the worker who gives it.
         size: The fault's size, a number or ``[m, 1]``.
         generator: Where chance comes from.
     """
@@ -188,8 +188,8 @@ def wrong_answers(
 
     Args:
         answers: ``[groups, N+1, features]`` on the CPU, all true; two groups or more for ``stuck``.
-        groups: int64 ``[m]``.
-        workers: int64 ``[m]``.
+        groups: int64 ``[m]``, the group of each answer that becomes wrong.
+        workers: int64 ``[m]``, the worker who gives it.
         kind: See ``corruption_kinds``.
         size: The fault's size, a number or ``[m, 1]``; None for the kind's own.
         generator: Where chance comes from; torch's default if None.
@@ -218,7 +218,7 @@ def corrupt(
 
     Args:
         answers: Leaves ``[groups, N+1, *p]`` on the CPU; each leaf is corrupted by itself.
-        liars: bool ``[groups, N+1]``.
+        liars: bool ``[groups, N+1]``, true at answers that become wrong.
         kind: See ``corruption_kinds``.
         size: The fault's size; None for the kind's own.
         generator: Where chance comes from; torch's default if None.
@@ -254,7 +254,7 @@ def corrupt_alone(
     """Replaces one worker's answer by a wrong one, as the worker itself can do.
 
     Args:
-        answer: Any shape, on the CPU.
+        answer: The true answer, of any shape, on the CPU.
         kind: See ``corruption_kinds``.
         previous: For ``stuck`` and ``misrouted``: another answer of the same shape.
         size: The fault's size; None for the kind's own.

@@ -175,7 +175,7 @@ def erasure_patterns(num_workers: int, lost: int, limit: int, seed: int = 0) -> 
         num_workers: Answers of a group, N+1.
         lost: How many are lost in each pattern.
         limit: The most patterns to return.
-        seed: Of the sample.
+        seed: Of the sample, where not every way is returned.
 
     Returns:
         ``bool [P, N+1]``, no pattern twice.

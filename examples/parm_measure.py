@@ -72,9 +72,9 @@ def train_parity(
 
     Args:
         base: The model that is served.
-        queries: K.
+        queries: K, how many queries form a group.
         images: Unlabelled training inputs ``[n, *q]``.
-        recipe: How.
+        recipe: How it is trained.
         folder: Gets ``parity.safetensors``.
 
     Returns:
@@ -118,13 +118,13 @@ def measure(
     """Measures ``parm``, systematic ApproxIFER and no code on labelled data, S=1.
 
     Args:
-        base: The model.
-        queries: K.
+        base: The model that is served.
+        queries: K, how many queries form a group.
         unseen: Labelled data that no training saw.
         groups: How many groups to draw; every loss of one answer is tried on each.
         folder: Has ``parity.safetensors``; gets ``report.json``, which ``approxifer archive
             --report`` takes, and its pages.
-        seed: Of the groups.
+        seed: Of which queries form a group.
         **about: What else the report says.
 
     Returns:

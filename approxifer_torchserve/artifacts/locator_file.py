@@ -84,7 +84,7 @@ def with_locator(code: Code, locator: Locator) -> LocatingCode:
 
     Args:
         code: A code that takes a locator.
-        locator: The locator.
+        locator: A locator that was fitted to answers of this code.
 
     Raises:
         ValueError: The code takes no locator, or one of another shape.

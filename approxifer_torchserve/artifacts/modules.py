@@ -23,7 +23,7 @@ def import_name(argument: str, source: str) -> Any:
 
     Args:
         argument: What the name was given for; errors begin with it.
-        source: The name.
+        source: ``module:name``; the module may lie in the working directory.
 
     Returns:
         What the module has by that name.
@@ -61,6 +61,8 @@ def make_module(argument: str, path: Path) -> nn.Module:
     sys.path.insert(0, str(path.parent))
     try:
         spec.loader.exec_module(module)
+    except (ImportError, SyntaxError) as error:
+        raise ModelError(f"{argument}: {path.name} cannot be imported: {error}") from error
     finally:
         sys.path.remove(str(path.parent))
     classes = [
@@ -83,13 +85,13 @@ def load_saved(argument: str, path: Path) -> Any:
 
     Args:
         argument: What the file was given for; errors begin with it.
-        path: The file.
+        path: A state dict or a checkpoint.
 
     Returns:
         What was saved, on the CPU.
 
     Raises:
-        ModelError: It cannot be read so.
+        ModelError: There is no such file, or it holds more than tensors and plain values.
     """
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
@@ -104,7 +106,7 @@ def fitting_weights(state: Mapping[str, Tensor], module: nn.Module) -> dict[str,
 
     Args:
         state: A state dict, such as a LightningModule's.
-        module: The module.
+        module: The module that the weights shall fit.
 
     Returns:
         The weights by the module's own names: all of ``state``, else those under the shortest

@@ -86,7 +86,7 @@ def code_key(name: str, settings: Mapping[str, object]) -> str:
     """Returns the key under which a report holds a code.
 
     Args:
-        name: The code's name.
+        name: The code's name, as ``make_code`` takes it.
         settings: K, S and E by the names that ``make_code`` has for them, and the code's options.
 
     Returns:

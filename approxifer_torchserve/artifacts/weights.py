@@ -94,7 +94,7 @@ def describe(code: Code, role: str) -> dict[str, str]:
     """Says what weights of a code's own are for: with another K or S they would be of no use.
 
     Args:
-        code: The code.
+        code: A code with weights of its own.
         role: One of its ``roles``, such as ``parity``.
 
     Returns:

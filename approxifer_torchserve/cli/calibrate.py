@@ -12,10 +12,23 @@ from rich.progress import Progress
 from rich.table import Table
 
 from approxifer_torchserve import __version__
-from approxifer_torchserve.cli.model_options import MODEL, Mean, Size, Std, Weights, scales
-from approxifer_torchserve.cli.output import Json, console, errors, fail, print_json
+from approxifer_torchserve.cli.model_options import (
+    MODEL,
+    RUN,
+    Device,
+    Mean,
+    Seed,
+    Size,
+    Std,
+    Weights,
+    scales,
+    told_errors,
+)
+from approxifer_torchserve.cli.output import Json, console, errors, print_json
 
-CODE, RUN = "The code", "The run"
+CODE = "The code"
+SHAPE = {"queries": 8, "stragglers": 1, "byzantine": 0}
+"""K, S and E where neither options nor the archive say."""
 
 
 def run(
@@ -68,8 +81,8 @@ def run(
     steps: Annotated[
         int, typer.Option(help="Training steps; for the code pairs.", min=1, rich_help_panel=RUN)
     ] = 4000,
-    device: Annotated[str, typer.Option(help="Such as cpu or cuda.", rich_help_panel=RUN)] = "cpu",
-    seed: Annotated[int, typer.Option(help="Of all that is drawn.", rich_help_panel=RUN)] = 0,
+    device: Device = "cpu",
+    seed: Seed = 0,
     out: Annotated[
         Path, typer.Option("--out", "-o", help="The locator to write; a report goes beside it.",
                            dir_okay=False, rich_help_panel=RUN)
@@ -93,46 +106,29 @@ def run(
       approxifer archive --mar resnet.mar --policy verify=parity --locator l.safetensors
     """
     pixels = scales(mean, std)
-    try:
-        from torch.utils import _pytree as pytree
-
+    with told_errors("calibrating"):
         from approxifer_torchserve.artifacts.locator_file import save_locator
         from approxifer_torchserve.artifacts.models import load_model
         from approxifer_torchserve.codes import LocatingCode
         from approxifer_torchserve.evaluation.calibration import fit_and_try
+        from approxifer_torchserve.evaluation.forwards import on_device
         from approxifer_torchserve.evaluation.inputs import Scaling, load_inputs
         from approxifer_torchserve.evaluation.specs import CodeSpec, parse_spec
-    except ImportError as error:
-        raise fail(
-            f"{error}; calibrating needs more packages: pip install "
-            "'approxifer-torchserve[lightning]'"
-        ) from error
-    try:
-        settings: dict[str, Any] = {
-            "name": "approxifer",
-            "queries": 8,
-            "stragglers": 1,
-            "byzantine": 0,
-        }
+
         archived = archived_code(Path(model))
-        settings |= archived
+        settings: dict[str, Any] = {"name": "approxifer", **SHAPE, **archived}
         given = {"queries": queries, "stragglers": stragglers, "byzantine": byzantine}
         settings |= {key: value for key, value in given.items() if value is not None}
-        shape: list[int] = [settings.pop(key) for key in ("queries", "stragglers", "byzantine")]
+        shape: dict[str, int] = {key: settings.pop(key) for key in SHAPE}
         spec = parse_spec(settings) if code is None else parse_spec(code)
         # A locator of another fit, or the paper's, has nothing to do with this one.
         spec = CodeSpec(spec.name, tuple(o for o in spec.options if o[0] != "locator"))
-        made = spec.make(*shape)
+        made = spec.make(**shape)
         if not isinstance(made, LocatingCode):
             raise ValueError(f"code: {spec.name} takes no locator; use approxifer or pairs")
         loaded, _ = load_model(model, weights)
-        loaded = loaded.to(device)
         inputs = load_inputs(data, Scaling(*pixels, size))
         fetched = inputs.fetch(range(min(inputs.count, limit)))
-
-        def forward(batch: Any) -> Any:
-            answers = loaded(pytree.tree_map(lambda leaf: leaf.to(device), batch))
-            return pytree.tree_map(lambda leaf: leaf.cpu(), answers)
 
         with Progress(console=errors, transient=True, disable=as_json) as progress:
             bar = progress.add_task("groups", total=groups)
@@ -142,20 +138,17 @@ def run(
                 progress.update(bar, description=name, completed=done, total=of)
 
             result = fit_and_try(
-                made, forward, fetched, groups=groups, level=level, steps=steps, seed=seed,
-                progress=show,
+                made, on_device(loaded, device), fetched, groups=groups, level=level, steps=steps,
+                seed=seed, progress=show,
             )  # fmt: skip
         out.parent.mkdir(parents=True, exist_ok=True)
         save_locator(result.locator, out)
-    except (OSError, TypeError, ValueError) as error:
-        raise fail(str(error)) from error
     report = {
         "package": __version__,
         "model": model,
         "data": data,
         "inputs": min(inputs.count, limit),
-        "code": {"name": spec.name, **dict(spec.options),
-                 **dict(zip(("queries", "stragglers", "byzantine"), shape, strict=True))},
+        "code": {"name": spec.name, **dict(spec.options), **shape},
         "level": level,
         "groups": groups,
         "seed": seed,
@@ -163,7 +156,7 @@ def run(
         "kind": result.locator.kind,
         "fingerprint": result.locator.fingerprint,
         "held_out_groups": result.trials,
-        "clean_groups_doubted": result.doubted,
+        "clean_groups_suspected": result.suspected,
         "lies_found": result.found,
         "milliseconds_per_group": result.milliseconds,
     }  # fmt: skip
@@ -195,7 +188,7 @@ def show_report(report: dict[str, Any], coded: bool) -> None:
         table.add_row(kind, f"{share:.3f}")
     console.print(table)
     console.print(
-        f"honest groups suspected: {report['clean_groups_doubted']:.4f} of "
+        f"honest groups suspected: {report['clean_groups_suspected']:.4f} of "
         f"{report['held_out_groups']} (level {report['level']}); "
         f"{report['milliseconds_per_group']:.2f} ms per group on one thread"
     )
@@ -204,7 +197,7 @@ def show_report(report: dict[str, Any], coded: bool) -> None:
     options = "".join(
         f" --option {key}={str(value).lower() if isinstance(value, bool) else value}"
         for key, value in shape.items()
-        if key not in ("name", "queries", "stragglers", "byzantine")
+        if key not in ("name", *SHAPE)
     )
     source = f"--mar {report['model']} --rewrap" if coded else "--mar <archive>"
     check = "" if byzantine else " --policy verify=parity"

@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.progress import Progress
 
 from approxifer_torchserve.cli.model_options import (
     MODEL,
+    RUN,
+    Device,
     Mean,
     RoleWeights,
+    Seed,
     Size,
     Std,
     numbers,
     scales,
     split_roles,
+    told_errors,
 )
-from approxifer_torchserve.cli.output import Json, console, errors, fail, print_json
+from approxifer_torchserve.cli.output import Json, console, errors, print_json
 
-CODES, RUN = "Codes", "The run"
+CODES = "Codes"
 
 
 def run(
@@ -80,8 +83,8 @@ def run(
     batch_size: Annotated[
         int, typer.Option(help="Queries per forward.", min=1, rich_help_panel=RUN)
     ] = 256,
-    device: Annotated[str, typer.Option(help="Such as cpu or cuda.", rich_help_panel=RUN)] = "cpu",
-    seed: Annotated[int, typer.Option(help="Of all that is drawn.", rich_help_panel=RUN)] = 0,
+    device: Device = "cpu",
+    seed: Seed = 0,
     out: Annotated[
         Path, typer.Option(help="Folder for the report.", file_okay=False, rich_help_panel=RUN)
     ] = Path("build/evaluate"),
@@ -103,28 +106,21 @@ def run(
     _one_of("--task", task, (None, "multiclass", "binary", "regression"))
     _one_of("--domain", domain, ("logits", "probabilities", "log_probabilities"))
     _one_of("--order", order, ("arrival", "similarity", "grouped"))
-    try:
+    with told_errors("an evaluation"):
         import jinja2  # noqa: F401
         import matplotlib  # noqa: F401
 
         from approxifer_torchserve.artifacts import weights as own_weights
         from approxifer_torchserve.artifacts.models import load_model
         from approxifer_torchserve.evaluation.data import load_data
-        from approxifer_torchserve.evaluation.forwards import check_roles
+        from approxifer_torchserve.evaluation.forwards import check_roles, on_device
         from approxifer_torchserve.evaluation.inputs import Scaling
         from approxifer_torchserve.evaluation.report import build_report, write_report
         from approxifer_torchserve.evaluation.run import Settings
         from approxifer_torchserve.evaluation.run import run as measure
         from approxifer_torchserve.evaluation.showing import draw_table
         from approxifer_torchserve.evaluation.specs import make_cases
-    except ImportError as error:
-        raise fail(
-            f"{error}; an evaluation needs more packages: pip install "
-            "'approxifer-torchserve[lightning]'"
-        ) from error
-    from torch.utils import _pytree as pytree
 
-    try:
         cases = make_cases([c for c in codes.split(",") if c], queries, losses, byzantine)
         settings = Settings(
             cases,
@@ -141,44 +137,33 @@ def run(
         )
         check_roles([case.code for case in cases], role_files)
         loaded, identity = load_model(model, own_file)
-        loaded = loaded.to(device)
+        forward = on_device(loaded, device)
         others = {
-            role: own_weights.load(
-                role_files[role], loaded, device, own_weights.describe(case.code, role)
+            role: on_device(
+                own_weights.load(
+                    role_files[role], loaded, device, own_weights.describe(case.code, role)
+                ),
+                device,
             )
             for case in cases
             for role in case.code.roles
         }
         digests = {role: own_weights.digest(path) for role, path in role_files.items()}
         labelled = load_data(data, Scaling(*pixels, size))
-
-        def forward(module: Any, inputs: Any) -> Any:
-            answers = module(pytree.tree_map(lambda leaf: leaf.to(device), inputs))
-            return pytree.tree_map(lambda leaf: leaf.cpu(), answers)
-
         with Progress(console=errors, transient=True, disable=as_json) as progress:
             bar = progress.add_task("groups", total=groups)
             measured = measure(
-                partial(forward, loaded),
+                forward,
                 labelled,
                 settings,
-                weights={role: partial(forward, module) for role, module in others.items()},
+                weights=others,
                 identity="\0".join([identity, *map(str, sorted(digests.items()))]),
                 folder=out,
                 progress=lambda done, of: progress.update(bar, completed=done, total=of),
             )
-        report = build_report(
-            measured,
-            model=model,
-            data=data,
-            seed=seed,
-            order=order,
-            domain=domain,
-            weights=digests,
-        )
+        said = {"seed": seed, "order": order, "domain": domain, "weights": digests}
+        report = build_report(measured, model=model, data=data, **said)
         write_report(out, report)
-    except (OSError, TypeError, ValueError) as error:
-        raise fail(str(error)) from error
     if as_json:
         print_json(report)
         return

@@ -1,13 +1,17 @@
-"""Options of the commands that run a model on data: what the model is, what is done to pixels."""
+"""What the commands that run a model on data share: options, and errors."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-MODEL = "Model and data"
+from approxifer_torchserve.cli.output import fail
+
+MODEL, RUN = "Model and data", "The run"
 Weights = Annotated[Path | None, typer.Option(help="For module:Class.", rich_help_panel=MODEL)]
 RoleWeights = Annotated[
     list[str] | None,
@@ -25,6 +29,26 @@ Size = Annotated[
     int | None,
     typer.Option(help="Height and width of a folder's images.", min=1, rich_help_panel=MODEL),
 ]
+
+Device = Annotated[str, typer.Option(help="Such as cpu or cuda.", rich_help_panel=RUN)]
+Seed = Annotated[int, typer.Option(help="Of all that is drawn.", rich_help_panel=RUN)]
+
+
+@contextmanager
+def told_errors(what: str) -> Iterator[None]:
+    """Turns what a user can mend into a message and exit code 1.
+
+    Args:
+        what: What needs the packages of the extra ``lightning``, for the message if one is missing.
+    """
+    try:
+        yield
+    except ImportError as error:
+        raise fail(
+            f"{error}; {what} needs more packages: pip install 'approxifer-torchserve[lightning]'"
+        ) from error
+    except (OSError, TypeError, ValueError) as error:
+        raise fail(str(error)) from error
 
 
 def numbers(kind: Any, option: str, text: str) -> list[Any]:

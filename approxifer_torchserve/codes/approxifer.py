@@ -82,8 +82,8 @@ class BerrutCode(LocatingCode):
         )
 
     def _recoverable(self, available: Tensor) -> Tensor:
-        least = self.num_workers - self.stragglers - self.byzantine
-        enough = available.sum(dim=-1, keepdim=True) >= least
+        minimum = self.num_workers - self.stragglers - self.byzantine
+        enough = available.sum(dim=-1, keepdim=True) >= minimum
         recoverable = enough.expand(*enough.shape[:-1], self.queries).clone()
         for worker, query in enumerate(self.sources):
             if query is not None:
@@ -192,9 +192,9 @@ def approxifer(
     """Makes an ApproxIFER code, see ``make_code``.
 
     Args:
-        queries: K.
-        stragglers: S.
-        byzantine: E.
+        queries: K, how many queries form a group.
+        stragglers: S, how many answers may be missing.
+        byzantine: E, how many answers may be wrong.
         systematic: Whether coded queries 0..K-1 are the queries.
         nodes: Worker nodes of the classic code; None: ``authors``.
         locator: Finds wrong answers; ``rational``: the paper's; None: ``ResidualLocator``.

@@ -32,7 +32,7 @@ def check_count(argument: str, value: int, minimum: int) -> None:
 
     Args:
         argument: Its name, for errors.
-        value: What came.
+        value: What the caller gave.
         minimum: The smallest value that is allowed.
 
     Raises:
@@ -50,7 +50,7 @@ def check_number(argument: str, value: float, minimum: float, below: float = mat
 
     Args:
         argument: Its name, for errors.
-        value: What came.
+        value: What the caller gave.
         minimum: The smallest value that is allowed.
         below: All that is allowed is smaller.
 
@@ -187,7 +187,7 @@ class Code(ABC):
             ValueError: A shape does not fit.
         """
         flat, mask = self._check(predictions, available, batch_dims)
-        patterns = by_pattern(mask)
+        patterns = by_pattern(self._usable(flat, mask))
         for came, rows in patterns:
             self._require(came, rows[0] if batch_dims else None)
         if len(patterns) == 1:
@@ -232,6 +232,10 @@ class Code(ABC):
             systematic=self.sources,
             quorum=self.num_workers - self.stragglers,
         )
+
+    def _usable(self, predictions: Flat, available: Tensor) -> Tensor:
+        """Returns which answers ``decode`` uses, of a mask bool ``[batch, N+1]``."""
+        return available
 
     @abstractmethod
     def _encode(self, queries: Tensor) -> Tensor:

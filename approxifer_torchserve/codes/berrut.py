@@ -19,7 +19,7 @@ def berrut_weights(nodes: Tensor, points: Tensor) -> Tensor:
 
     Args:
         nodes: float64 ``[n]``, distinct, n >= 1.
-        points: float64 ``[m]``.
+        points: float64 ``[m]``, where the interpolant is read.
 
     Returns:
         float64 ``[m, n]``; each row sums to 1.
@@ -52,8 +52,8 @@ def berrut_decoder(worker_nodes: Tensor, query_nodes: Tensor, available: Tensor)
     lost node would carry the same sign, and the weights' magnitudes would sum to 20-1400.
 
     Args:
-        worker_nodes: float64 ``[N+1]``.
-        query_nodes: float64 ``[K]``.
+        worker_nodes: float64 ``[N+1]``, one position for each coded query.
+        query_nodes: float64 ``[K]``, one position for each query.
         available: bool ``[N+1]``, at least one of them true.
 
     Returns:

@@ -24,7 +24,7 @@ class _Operator:
         matrix: ``[rows, len(columns)]``.
         columns: int64, the columns that are read; None for all.
         exact_rows: int64, rows that only copy.
-        exact_columns: int64, what they copy.
+        exact_columns: int64, the columns that those rows copy.
         copies_all: Whether every row only copies.
     """
 
@@ -115,7 +115,7 @@ class LinearCode(Code):
         """Computes D for one pattern of answers.
 
         Args:
-            available: bool ``[N+1]``.
+            available: bool ``[N+1]``, true where an answer came.
 
         Returns:
             float64 ``[K, N+1]`` on the CPU, the caller's own; columns of answers that did not come

@@ -22,7 +22,7 @@ def query_angles(queries: int) -> tuple[Fraction, ...]:
     """Angles over pi of the query nodes, Chebyshev's of the first kind (arXiv 2109.09868).
 
     Args:
-        queries: K.
+        queries: K, how many queries form a group.
 
     Returns:
         (2j+1)/2K for j = 0..K-1.
@@ -59,7 +59,7 @@ def parity_angles(queries: int, parities: int) -> tuple[Fraction, ...]:
     outer interval may sit on the end point. So the smallest angular gap is as large as it can be.
 
     Args:
-        queries: K.
+        queries: K, how many queries form a group.
         parities: How many nodes to place.
 
     Returns:

@@ -142,7 +142,7 @@ def pair_edges(queries: int, count: int) -> tuple[tuple[int, int], ...]:
 
     Args:
         queries: K, at least 2.
-        count: How many.
+        count: How many pairs to choose.
 
     Returns:
         ``count`` pairs (first, second): a ring, then in turn the pair used least, of the queries

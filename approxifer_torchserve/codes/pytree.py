@@ -27,7 +27,7 @@ class Flat:
         leaves: One tensor per leaf, of shape ``[batch, members, features]``.
         batch_shape: The batch axes, alike in all leaves.
         shapes: Each leaf's shape after the members axis.
-        spec: The container.
+        spec: The container of the leaves.
     """
 
     leaves: tuple[Tensor, ...]
@@ -78,8 +78,9 @@ def flatten(argument: str, tree: PyTree, members: int, batch_dims: int) -> Flat:
     found, spec = pytree.tree_flatten_with_path(tree)
     if not found:
         raise ValueError(f"{argument} must hold at least one tensor, got an empty {type(tree)}")
-    leaves, shapes = [], []
-    batch_shape: tuple[int, ...] | None = None
+    leaves: list[Tensor] = []
+    shapes: list[tuple[int, ...]] = []
+    batch_shape: tuple[int, ...] = ()
     for path, leaf in found:
         where = argument + pytree.keystr(path)
         if not isinstance(leaf, Tensor):
@@ -90,7 +91,7 @@ def flatten(argument: str, tree: PyTree, members: int, batch_dims: int) -> Flat:
                 f"{batch_dims}), got shape {tuple(leaf.shape)}"
             )
         batch = tuple(leaf.shape[:batch_dims])
-        if batch_shape is not None and batch != batch_shape:
+        if leaves and batch != batch_shape:
             raise ValueError(
                 f"{where} must have the batch axes {batch_shape} of the other leaves, got {batch}"
             )
@@ -99,7 +100,6 @@ def flatten(argument: str, tree: PyTree, members: int, batch_dims: int) -> Flat:
         # The sizes are spelt out because -1 is ambiguous for tensors without elements.
         leaves.append(leaf.reshape(math.prod(batch), members, math.prod(shape)))
         shapes.append(shape)
-    assert batch_shape is not None
     return Flat(tuple(leaves), batch_shape, tuple(shapes), spec)
 
 
@@ -133,7 +133,7 @@ def by_pattern(available: Tensor) -> list[tuple[list[int], list[int]]]:
     """Puts groups together in which the same answers came.
 
     Args:
-        available: bool ``[batch, N+1]``.
+        available: bool ``[batch, N+1]``, true where an answer came.
 
     Returns:
         For each pattern the answers that came and the groups, both ascending.

@@ -17,7 +17,7 @@ class Option:
     """An option of a code beyond queries, stragglers and byzantine.
 
     Attributes:
-        name: The keyword.
+        name: The keyword of ``make_code``.
         values: What it takes, for a reader.
         default: What it is when left out.
         help: What it does, one sentence.
@@ -37,7 +37,7 @@ class CodeRecord:
         name: The name for ``make_code``.
         summary: What it does and at which price, one sentence.
         options: Options beyond queries, stragglers and byzantine.
-        paper: Where it comes from.
+        paper: The publication it comes from, or ``none``.
     """
 
     name: str
@@ -63,8 +63,8 @@ def register_code(
 
     Args:
         name: The name for ``make_code``.
-        summary: See ``CodeRecord``.
-        paper: See ``CodeRecord``.
+        summary: What it does and at which price, one sentence.
+        paper: The publication it comes from, or ``none``.
         options: See ``CodeRecord``; the factory takes them as keywords.
         settle: See ``settled``; for a code whose options imply others.
 
@@ -96,7 +96,7 @@ def settled(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
     ApproxIFER, ``nodes`` alone implies ``systematic=False``, and no ``nodes`` implies ``True``.
 
     Args:
-        name: A registered name.
+        name: A registered name, see ``available_codes``.
         options: The code's own options; None for one is the same as leaving it out.
 
     Returns:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from approxifer_torchserve.codes.base import Code, check_number
 from approxifer_torchserve.codes.plan import Mode, Plan
-from approxifer_torchserve.codes.pytree import Flat, PyTree
+from approxifer_torchserve.codes.pytree import Flat
 from approxifer_torchserve.codes.registry import Option, register_code
 
 
@@ -27,9 +27,10 @@ from approxifer_torchserve.codes.registry import Option, register_code
 class Replication(Code):
     """r copies of each query: r = S+1, or S+2E+1 with a majority vote.
 
-    Copies are laid out one after the other: coded query i is query i mod K. One copy of each query
-    is enough; with ``byzantine`` > 0, E+1 copies that agree, and ``decode`` takes the vote itself.
-    Answers are copied, never computed with, so integers work too.
+    Copies are laid out one after the other: coded query i is query i mod K. ``decode`` takes each
+    query's first copy; with ``byzantine`` > 0 the first that the vote trusts, for which E+1 copies
+    must agree, and without a majority it raises ``NotRecoverableError``. Answers are copied, never
+    computed with, so integers work too.
 
     Attributes:
         rtol: Two copies agree when no element differs by more than
@@ -78,25 +79,9 @@ class Replication(Code):
             note=f"any {needed} of a query's {self.copies} copies recover that query",
         )
 
-    def decode(self, predictions: PyTree, available: Tensor, *, batch_dims: int = 0) -> PyTree:
-        """Takes each query's first copy; with ``byzantine`` > 0, its first that the vote trusts.
-
-        Args:
-            predictions: Leaves ``[*batch, N+1, *p]``.
-            available: bool ``[*batch, N+1]`` or ``[N+1]``.
-            batch_dims: Number of axes before the N+1 axis.
-
-        Returns:
-            Predictions, leaves ``[*batch, K, *p]``.
-
-        Raises:
-            NotRecoverableError: A query has too few copies, or no majority; it says which.
-            TypeError: A leaf or ``available`` is not a tensor of a fitting dtype.
-            ValueError: A shape does not fit.
-        """
-        if self.byzantine:
-            available = available & ~self.locate(predictions, available, batch_dims=batch_dims)
-        return super().decode(predictions, available, batch_dims=batch_dims)
+    def _usable(self, predictions: Flat, available: Tensor) -> Tensor:
+        """Leaves out what the vote does not trust."""
+        return available & ~self._locate(predictions, available) if self.byzantine else available
 
     def _encode(self, queries: Tensor) -> Tensor:
         return queries.repeat(1, self.copies, 1)

@@ -1,7 +1,7 @@
 """Fitting a locator, and what it does to groups that it has not seen.
 
 queries ─┬▶ 4/5 ─▶ calibrate (fit and thresholds)
-         └▶ 1/5 ─▶ clean groups: how many are wrongly doubted; the same with one lie: how many
+         └▶ 1/5 ─▶ clean groups: how many are wrongly suspected; the same with one lie: how many
                    lies are found; the time that one group takes
 """
 
@@ -31,9 +31,9 @@ class Calibration:
     """A locator and how it did.
 
     Attributes:
-        locator: The locator.
+        locator: What was fitted.
         trials: Groups of held-out queries that it was tried on.
-        doubted: Share of them in which an honest worker was suspected.
+        suspected: Share of them in which an honest worker was suspected.
         found: By kind of lie, the share of groups in which the one liar was named (with
             ``byzantine=0``: in which anything was).
         milliseconds: Median time for one group on one thread.
@@ -41,7 +41,7 @@ class Calibration:
 
     locator: Locator
     trials: int
-    doubted: float
+    suspected: float
     found: dict[str, float]
     milliseconds: float
 
@@ -63,10 +63,10 @@ def fit_and_try(
         code: The code; its locator is replaced.
         model: From coded queries ``[n, *q]`` to predictions, leaves ``[n, *p]``.
         queries: Leaves ``[n, *q]``; some hundreds at least, like those to be served.
-        groups: See ``calibrate``.
-        level: See ``calibrate``.
-        steps: See ``calibrate``.
-        seed: Of all that is drawn.
+        groups: Groups to run through the model, see ``calibrate``.
+        level: The share of clean groups that may be suspected.
+        steps: Training steps of the network.
+        seed: Of all that is drawn; the same one gives the same figures.
         progress: Called with (done, total) of groups or steps.
 
     Returns:
@@ -101,30 +101,29 @@ def fit_and_try(
     answers, _ = clean_answers(
         fitted, model, part(order[:held]), TRIALS, generator=generator, progress=progress
     )
-    suspects = _judge(fitted, answers)
+    suspects = _suspects(fitted, answers)
     liars = torch.zeros_like(suspects)
     liars[torch.arange(TRIALS), torch.randint(code.num_workers, (TRIALS,), generator=generator)] = (
         True
     )
     found = {}
     for kind in corruption_kinds():
-        named = _judge(fitted, corrupt(answers, liars, kind, generator=generator))
+        named = _suspects(fitted, corrupt(answers, liars, kind, generator=generator))
         hit = named & liars if code.byzantine else named
         found[kind] = round(hit.any(dim=1).double().mean().item(), 4)
-    assert fitted.locator is not None
     return Calibration(
-        locator=fitted.locator,
+        locator=fitted.locator or fitted.default_locator(),
         trials=TRIALS,
-        doubted=round(suspects.any(dim=1).double().mean().item(), 4),
+        suspected=round(suspects.any(dim=1).double().mean().item(), 4),
         found=found,
         milliseconds=round(_time(fitted, answers), 3),
     )
 
 
-def _judge(code: LocatingCode, answers: Tensor) -> Tensor:
+def _suspects(code: LocatingCode, answers: Tensor) -> Tensor:
     everything = torch.ones(code.num_workers, dtype=torch.bool)
-    judge = code.locate if code.byzantine else code.screen
-    return judge(answers, everything, batch_dims=answers.dim() - 2)
+    look = code.locate if code.byzantine else code.screen
+    return look(answers, everything, batch_dims=answers.dim() - 2)
 
 
 def _time(code: LocatingCode, answers: Tensor) -> float:
@@ -135,7 +134,7 @@ def _time(code: LocatingCode, answers: Tensor) -> float:
         spent = []
         for group in answers[:REPEATS]:
             start = time.perf_counter()
-            _judge(code, group)
+            _suspects(code, group)
             spent.append(1000 * (time.perf_counter() - start))
     finally:
         torch.set_num_threads(threads)

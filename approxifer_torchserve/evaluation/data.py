@@ -30,7 +30,7 @@ class Data:
     """Queries with their targets.
 
     Attributes:
-        count: How many.
+        count: How many there are.
         fetch: From indices to inputs ``[n, *q]`` and targets ``[n, *t]``.
         identity: Differs where the data do, for resuming.
     """

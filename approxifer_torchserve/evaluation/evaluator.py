@@ -118,9 +118,9 @@ class Evaluator:
         """Measures some groups.
 
         Args:
-            forward: The model.
-            queries: Leaves ``[G, K, *q]``.
-            targets: Leaves ``[G, K, *t]``.
+            forward: The model on a batch, leaves ``[n, *q]`` to ``[n, *p]``.
+            queries: Leaves ``[G, K, *q]``, G groups of K queries.
+            targets: Leaves ``[G, K, *t]``, what the predictions should be.
             guess: What ``uncoded`` answers for a lost query, leaves ``[*p]``: the mean prediction
                 of calibration data. None for the mean over these very groups.
             batch_size: The most queries in one forward.
@@ -196,7 +196,7 @@ class Evaluator:
         """Takes up what ``sums`` returned; ``prepare`` must have been called.
 
         Args:
-            sums: Every metric's sums.
+            sums: Every metric's sums by name, on any device.
             groups: How many groups they are of.
 
         Raises:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Mapping, Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from approxifer_torchserve.codes import Code, LinearCode
@@ -80,8 +80,8 @@ class SharedForwards:
         """Computes the answers of all codes.
 
         Args:
-            forward: The model.
-            queries: Leaves ``[G, K, *q]``.
+            forward: The model on a batch, leaves ``[n, *q]`` to ``[n, *p]``.
+            queries: Leaves ``[G, K, *q]``, G groups of K queries.
             batch_size: The most queries in one forward.
 
         Returns:
@@ -106,11 +106,27 @@ class SharedForwards:
         return base, [_pick(every, places) for places in self._places]
 
 
+def on_device(module: nn.Module, device: str) -> Forward:
+    """Returns a model as a function of inputs that are, and answers that shall be, on the CPU.
+
+    Args:
+        module: The model; it is moved.
+        device: Where it runs, such as ``cpu`` or ``cuda``.
+    """
+    module = module.to(device)
+
+    def forward(inputs: PyTree) -> PyTree:
+        answers = module(pytree.tree_map(lambda leaf: leaf.to(device), inputs))
+        return pytree.tree_map(lambda leaf: leaf.cpu(), answers)
+
+    return forward
+
+
 def check_roles(codes: Sequence[Code], weights: Mapping[str, object]) -> None:
     """Checks that codes have the weights of their own that they need.
 
     Args:
-        codes: The codes.
+        codes: Codes, some with ``roles``.
         weights: What was given, by name.
 
     Raises:

@@ -38,9 +38,9 @@ def check_task(predictions: Tensor, targets: Tensor, task: Task) -> None:
     """Checks that predictions and targets of a batch fit each other.
 
     Args:
-        predictions: ``[B, *p]``.
-        targets: ``[B, *t]``.
-        task: What they are.
+        predictions: ``[B, *p]``, the model's output for a batch.
+        targets: ``[B, *t]``, what it should be.
+        task: ``multiclass``, ``binary`` or ``regression``.
 
     Raises:
         ValueError: The shapes or dtypes do not fit the task; says which would.
@@ -78,7 +78,7 @@ def score(
         reference: Class indices ``[*lead, *dense]``; zeros and ones, or quantities, of the
             predictions' shape.
         task: What the predictions are.
-        lead: Number of leading axes.
+        lead: How many axes stand before the classes, such as 3 for ``[P, G, K]``.
         ignore_index: Class index that is not scored.
 
     Returns:
@@ -112,9 +112,9 @@ def decisions(predictions: Tensor, task: Task, lead: int) -> Tensor:
     """Turns the base model's predictions into targets, to score agreement against.
 
     Args:
-        predictions: As in ``score``.
-        task: What they are.
-        lead: Number of leading axes.
+        predictions: ``[*lead, *p]``, as in ``score``.
+        task: ``multiclass``, ``binary`` or ``regression``.
+        lead: How many axes stand before the classes, such as 3 for ``[P, G, K]``.
 
     Returns:
         Class indices, zeros and ones, or the predictions themselves.
@@ -133,7 +133,7 @@ def ratio(sums: Tensor, task: Task) -> float:
 
     Args:
         sums: float64 ``[..., 2]``; all leading axes are summed.
-        task: What was scored.
+        task: ``multiclass``, ``binary`` or ``regression``.
 
     Returns:
         Value over weight, its root for ``regression``; NaN where the weight is 0.
@@ -155,8 +155,8 @@ def overall_accuracy(predictions: Tensor, targets: Tensor, task: Task = "multicl
 
     Args:
         predictions: Decoded, ``[P, G, K, C, *dense]``.
-        targets: ``[G, K, *dense]``.
-        task: What they are.
+        targets: ``[G, K, *dense]``, class indices for ``multiclass``.
+        task: ``multiclass``, ``binary`` or ``regression``.
 
     Returns:
         A fraction (a relative error for ``regression``).
@@ -176,9 +176,9 @@ def lost_accuracy(
 
     Args:
         predictions: Decoded, ``[P, G, K, C, *dense]``.
-        targets: ``[G, K, *dense]``.
+        targets: ``[G, K, *dense]``, class indices for ``multiclass``.
         lost: bool ``[P, K]``, see ``patterns.lost_queries``.
-        task: What they are.
+        task: ``multiclass``, ``binary`` or ``regression``.
 
     Returns:
         A fraction (a relative error for ``regression``); NaN where nothing was lost.
@@ -199,8 +199,8 @@ def worst_pattern(
 
     Args:
         predictions: Decoded, ``[P, G, K, C, *dense]``.
-        targets: ``[G, K, *dense]``.
-        task: What they are.
+        targets: ``[G, K, *dense]``, class indices for ``multiclass``.
+        task: ``multiclass``, ``binary`` or ``regression``.
 
     Returns:
         The pattern's index and its A_o.
@@ -221,8 +221,8 @@ def agreement(predictions: Tensor, base: Tensor, task: Task = "multiclass") -> f
 
     Args:
         predictions: Decoded, ``[P, G, K, C, *dense]``.
-        base: ``[G, K, C, *dense]``.
-        task: What they are.
+        base: ``[G, K, C, *dense]``, the model's own predictions.
+        task: ``multiclass``, ``binary`` or ``regression``.
 
     Returns:
         How often they decide alike (for ``regression``: how far they are apart, relatively).
@@ -242,17 +242,17 @@ def locator_rates(found: Tensor, wrong: Tensor) -> tuple[float, float]:
         wrong: bool ``[G, N+1]``, answers that were.
 
     Returns:
-        Share of wrong answers found, share of right answers falsely convicted; NaN of none.
+        Share of wrong answers found, share of right answers falsely suspected; NaN of none.
 
     Example:
         >>> locator_rates(torch.tensor([[True, True, False]]), torch.tensor([[True, False, False]]))
         (1.0, 0.5)
     """
-    hits, convicted = (found & wrong).sum().item(), (found & ~wrong).sum().item()
+    hits, suspected = (found & wrong).sum().item(), (found & ~wrong).sum().item()
     liars, honest = wrong.sum().item(), (~wrong).sum().item()
     return (
         hits / liars if liars else math.nan,
-        convicted / honest if honest else math.nan,
+        suspected / honest if honest else math.nan,
     )
 
 

@@ -24,7 +24,7 @@ def order_by_similarity(queries: PyTree) -> Tensor:
     From each query in turn the nearest unvisited one follows; the shortest of these K paths wins.
 
     Args:
-        queries: Leaves ``[G, K, *q]``.
+        queries: Leaves ``[G, K, *q]``, groups as they are.
 
     Returns:
         int64 ``[G, K]``: which query of the group goes where.
@@ -62,8 +62,8 @@ def group_alike(queries: PyTree, size: int) -> Tensor:
     The query farthest from the mean opens a group, its nearest ones join it; and again.
 
     Args:
-        queries: Leaves ``[B, *q]``.
-        size: K.
+        queries: Leaves ``[B, *q]``, B at least K to make a group.
+        size: K, how many queries form a group.
 
     Returns:
         int64 ``[B // K, K]``: which queries form which group, each at most once.
@@ -91,8 +91,8 @@ def take(tree: PyTree, index: Tensor) -> PyTree:
     """Picks queries out of a batch.
 
     Args:
-        tree: Leaves ``[B, *q]``.
-        index: int64 ``[G, K]``.
+        tree: Leaves ``[B, *q]``, queries or targets.
+        index: int64 ``[G, K]``, which of the B go into which group.
 
     Returns:
         Leaves ``[G, K, *q]``.

@@ -30,7 +30,7 @@ class Scaling:
 
     Attributes:
         mean: Subtracted, one number or one for each channel.
-        std: Divided by, likewise.
+        std: What is divided by then, one number or one for each channel.
         size: Height and width of images of a folder; None to keep them as they are.
     """
 
@@ -49,7 +49,7 @@ class Inputs:
     """Queries.
 
     Attributes:
-        count: How many.
+        count: How many there are.
         fetch: From indices to inputs, leaves ``[n, *q]``.
     """
 
@@ -121,7 +121,7 @@ def named_dataset(source: str, items: str) -> Any:
     """Makes the dataset that ``module:function`` returns, or that ``module:name`` is.
 
     Args:
-        source: The name.
+        source: ``module:function`` or ``module:name``.
         items: What its items should be, for the error.
 
     Raises:

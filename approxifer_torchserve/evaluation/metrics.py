@@ -65,9 +65,9 @@ class DegradedScores(Metric):
     """Healthy accuracy, A_o, A_d, worst pattern and agreement of one code.
 
     Args:
-        code: The code.
+        code: The code that decodes.
         patterns: bool ``[P, N+1]``, true where an answer came.
-        task: What predictions are.
+        task: ``multiclass``, ``binary`` or ``regression``.
         ignore_index: Class index that is not scored.
         **kwargs: For ``torchmetrics.Metric``.
 
@@ -122,7 +122,7 @@ class DegradedScores(Metric):
             decoded: ``[P, G, K, *p]``, or P tensors ``[G, K, *p]``: one decode for each pattern.
             healthy: ``[G, K, *p]``, decoded with every answer in.
             base: ``[G, K, *p]``, the model's own predictions.
-            targets: ``[G, K, *t]``.
+            targets: ``[G, K, *t]``, what the predictions should be.
 
         Raises:
             ValueError: There are not P patterns of K queries.
@@ -181,7 +181,7 @@ class DegradedScores(Metric):
 
 
 class LocatorScores(Metric):
-    """How often wrong answers are found, and right ones convicted.
+    """How often wrong answers are found, and right ones suspected.
 
     Args:
         **kwargs: For ``torchmetrics.Metric``.
@@ -222,10 +222,10 @@ class LocatorScores(Metric):
 
     def compute(self) -> dict[str, float]:
         """Returns ``hits``, ``false_convictions`` and ``exact`` (groups with no mistake)."""
-        hits, wrong, convicted, honest, exact, groups = self.sums.tolist()
+        hits, wrong, suspected, honest, exact, groups = self.sums.tolist()
         return {
             "hits": hits / wrong if wrong else math.nan,
-            "false_convictions": convicted / honest if honest else math.nan,
+            "false_convictions": suspected / honest if honest else math.nan,
             "exact": exact / groups if groups else math.nan,
         }
 

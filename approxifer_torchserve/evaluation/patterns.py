@@ -19,7 +19,7 @@ def own_answers(code: Code) -> tuple[int | None, ...]:
     """Says which answer is a query's own: the first coded query that equals it, or None.
 
     Args:
-        code: The code.
+        code: The code, whose ``sources`` say which answers are queries' own.
 
     Returns:
         For each of the K queries a coded query; all None for a fully coded code, also where some
@@ -43,8 +43,8 @@ def lost_queries(code: Code, available: Tensor) -> Tensor:
     """Tells which queries A_d is taken over: those whose own answer was lost.
 
     Args:
-        code: The code.
-        available: bool ``[P, N+1]``.
+        code: The code, whose ``sources`` say which answers are queries' own.
+        available: bool ``[P, N+1]``, true where an answer came.
 
     Returns:
         bool ``[P, K]``; all true for a fully coded code, where no query has an answer of its own.
@@ -67,9 +67,9 @@ def draw_wrong(available: Tensor, groups: int, wrong: int, generator: torch.Gene
 
     Args:
         available: bool ``[N+1]``, one pattern.
-        groups: G.
+        groups: G, how many groups.
         wrong: E, wrong answers in each group; fewer where fewer came.
-        generator: Seeded, on the CPU.
+        generator: Where chance comes from; on the CPU.
 
     Returns:
         bool ``[G, N+1]``, true at wrong answers, all of them available.

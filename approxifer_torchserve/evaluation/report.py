@@ -88,7 +88,7 @@ def write_report(out: Path, report: Mapping[str, Any]) -> None:
 
     Args:
         out: The folder; made where it is not there.
-        report: From ``build_report``.
+        report: What ``build_report`` returned.
     """
     from jinja2 import Environment
 

@@ -38,9 +38,9 @@ class Settings:
     Attributes:
         cases: Codes for each S, all with the same K.
         groups: How many groups to draw; queries come again in other groups where data are short.
-        seed: Of all that is drawn.
+        seed: Of all that is drawn; the same one gives the same figures.
         task: What outputs are; None to guess.
-        domain: What is decoded.
+        domain: What is decoded: logits, probabilities or their logarithm.
         order: How queries are grouped and placed.
         max_patterns: The most patterns of losses for each case.
         error_kind: What wrong answers are, see ``corruption``.
@@ -86,8 +86,8 @@ def run(
 
     Args:
         model: The model, in eval mode, on the CPU or wherever it takes the data itself.
-        data: Labelled queries.
-        settings: What to measure.
+        data: Labelled queries, of which some are put aside for ``uncoded``.
+        settings: What to measure, and how.
         weights: Models of the codes' own, by their ``roles``; like ``model``.
         identity: Differs where the model, or another one, does.
         folder: Where to keep what was measured, so that an interrupted run goes on; None to not.

@@ -65,7 +65,7 @@ def draw_table(measured: Measured) -> Table:
     """Draws a result for a terminal.
 
     Args:
-        measured: See ``as_measured``.
+        measured: What ``as_measured`` returned.
 
     Returns:
         A table, one line for each code, S and head.

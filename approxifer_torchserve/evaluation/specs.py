@@ -17,7 +17,7 @@ class CodeSpec:
     """A code without K, S and E.
 
     Attributes:
-        name: For ``make_code``.
+        name: The code's, as ``make_code`` takes it.
         options: The code's own options, as sorted pairs.
     """
 
@@ -34,9 +34,9 @@ class CodeSpec:
         """Makes the code; ``uncoded`` is made with S=0, whatever is lost from it later.
 
         Args:
-            queries: K.
-            stragglers: S.
-            byzantine: E.
+            queries: K, how many queries form a group.
+            stragglers: S, how many answers may be missing.
+            byzantine: E, how many answers may be wrong.
 
         Returns:
             The code.
@@ -62,8 +62,8 @@ class Case:
 
     Attributes:
         spec: The code as the user wrote it.
-        code: What was made of it.
-        lost: S.
+        code: What ``make_code`` made of it.
+        lost: S, how many answers are lost.
         byzantine: E, how many answers are made wrong.
     """
 
@@ -148,8 +148,8 @@ def make_cases(
     """Makes every code for every S.
 
     Args:
-        codes: See ``parse_spec``.
-        queries: K.
+        codes: Each as ``parse_spec`` takes it.
+        queries: K, how many queries form a group.
         stragglers: The values of S, each at least 0.
         byzantine: E; ``uncoded`` is measured with E wrong answers too.
 

@@ -70,7 +70,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--steps", type=int, default=6000, help="training steps of the network")
     parser.add_argument("--width", type=int, default=96, help="width of the network")
     parser.add_argument("--share", type=float, default=None, help="of the pairs code")
-    parser.add_argument("--level", type=float, default=LEVEL, help="false convictions allowed")
+    parser.add_argument("--level", type=float, default=LEVEL, help="false suspicions allowed")
     parser.add_argument("--seed", type=int, default=0)
     return parser.parse_args(arguments)
 
@@ -80,10 +80,10 @@ class Bench:
     """One data set and one shape of code.
 
     Attributes:
-        options: The command line.
-        name: Of the set.
-        queries: K.
-        byzantine: E.
+        options: What the command line says.
+        name: The set's, one of ``SETS``.
+        queries: K, how many queries form a group.
+        byzantine: E, how many answers may be wrong.
         bar: Makes a progress callback with a title.
     """
 

@@ -37,7 +37,7 @@ class Trial:
 
     Attributes:
         answers: float32 ``[groups, N+1, classes]``.
-        labels: int64 ``[groups, K]``.
+        labels: int64 ``[groups, K]``, the right classes.
     """
 
     answers: Tensor
@@ -48,9 +48,9 @@ def place_liars(groups: int, workers: int, count: int, generator: torch.Generato
     """Chooses who lies: every worker equally often where one does.
 
     Args:
-        groups: How many groups.
-        workers: N+1.
-        count: E.
+        groups: How many groups to make.
+        workers: N+1, answers of a group.
+        count: E, how many lie in each group.
         generator: Where chance comes from.
 
     Returns:
@@ -66,10 +66,10 @@ def accuracy(code: LocatingCode, answers: Tensor, wrong: Tensor, labels: Tensor)
     """Decodes without the answers found wrong, and compares with the labels.
 
     Args:
-        code: The code.
+        code: The code that decodes.
         answers: ``[groups, N+1, classes]``.
         wrong: bool ``[groups, N+1]``, left out.
-        labels: int64 ``[groups, K]``.
+        labels: int64 ``[groups, K]``, the right classes.
 
     Returns:
         Share of right classes; a query that cannot be recovered counts as wrong.
@@ -96,13 +96,13 @@ def measure(
     Args:
         code: The code with its locator; E is its ``byzantine``.
         trial: Clean answers that no fit has seen.
-        seed: Of liars and lies.
-        faults: Which of ``FAULTS``.
+        seed: Of who lies, and what.
+        faults: The faults to measure, some of ``FAULTS``.
 
     Returns:
         ``false_convictions`` (share of clean groups), ``clean_accuracy`` (after locating in clean
         groups), ``healthy_accuracy`` (nothing located) and, for each fault, ``named`` (share of
-        groups where the E most suspicious are the liars), ``located`` (where those convicted are),
+        groups where the E most suspicious are the liars), ``located`` (where those suspected are),
         ``accuracy`` after locating, ``oracle`` (liars known) and ``untreated`` (liars believed).
     """
     groups, workers = trial.answers.shape[:2]
@@ -112,8 +112,8 @@ def measure(
     if locator.kind != "rational":
         always = dataclasses.replace(locator, thresholds=(float("-inf"),))  # type: ignore[type-var]
         naming = code.with_locator(always)
-    convicted = code.locate(trial.answers, everything, batch_dims=1)
-    nobody = torch.zeros_like(convicted)
+    suspected = code.locate(trial.answers, everything, batch_dims=1)
+    nobody = torch.zeros_like(suspected)
     found: dict[str, object] = {}
     for fault in faults:
         kind, size = FAULTS[fault]
@@ -133,8 +133,8 @@ def measure(
         }
     return {
         "groups": groups,
-        "false_convictions": convicted.any(dim=1).double().mean().item(),
-        "clean_accuracy": accuracy(code, trial.answers, convicted, trial.labels),
+        "false_convictions": suspected.any(dim=1).double().mean().item(),
+        "clean_accuracy": accuracy(code, trial.answers, suspected, trial.labels),
         "healthy_accuracy": accuracy(code, trial.answers, nobody, trial.labels),
         "faults": found,
     }

@@ -23,8 +23,8 @@ class Set:
 
     Attributes:
         images: float32 ``[n, *q]``, as the model takes them.
-        labels: int64 ``[n]``.
-        model: From images to logits.
+        labels: int64 ``[n]``, the right classes.
+        model: A function from images to logits, frozen.
     """
 
     images: Tensor
@@ -84,7 +84,7 @@ def load_set(name: str, data: Path, models: Path) -> Set:
         The set.
 
     Raises:
-        OSError: A file is missing.
+        OSError: A file of the set or of its model is missing.
     """
     read, file = SETS[name]
     images, labels = read(data)

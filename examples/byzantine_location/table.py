@@ -8,7 +8,7 @@ from typing import Any
 Cell = dict[str, Any]
 FIGURES = {
     "named": "Share of groups in which the E most suspicious workers are the E liars",
-    "located": "Share of groups in which those convicted are the liars, E unknown",
+    "located": "Share of groups in which those suspected are the liars, E unknown",
     "accuracy": "Accuracy after locating (in brackets: with the liars known)",
 }
 
@@ -62,11 +62,11 @@ def _table(figure: str, cells: Sequence[Cell]) -> str:
     for fault in cells[0]["faults"]:
         lines.append(row(fault, lambda cell, f=fault: _figure(figure, cell["faults"][f])))
     if figure == "located":
-        lines.append(row("clean groups convicted", lambda c: f"{c['false_convictions']:.3f}"))
+        lines.append(row("clean groups suspected", lambda c: f"{c['false_convictions']:.3f}"))
     if figure == "accuracy":
         lines.append(
             row(
-                "clean groups (nothing convicted)",
+                "clean groups (nothing suspected)",
                 lambda c: f"{c['clean_accuracy']:.3f} ({c['healthy_accuracy']:.3f})",
             )
         )
@@ -77,7 +77,7 @@ def _summary(cells: Sequence[Cell]) -> str:
     faults = ("sign flip", "permuted", "stuck", "misrouted", "exponent bit")
     gross = ("gaussian 100", "gaussian 10", "exponent bit >= 2^4, up", "NaN", "huge")
     lines = [
-        _row("set", "K", "E", "N+1", "clean convicted", *faults, "gross, worst", "below oracle"),
+        _row("set", "K", "E", "N+1", "clean suspected", *faults, "gross, worst", "below oracle"),
         "|---" * (len(faults) + 7) + "|",
     ]
     for cell in cells:

@@ -19,6 +19,7 @@ from rich.progress import Progress
 
 from approxifer_torchserve.artifacts.models import load_model
 from approxifer_torchserve.evaluation.data import load_data
+from approxifer_torchserve.evaluation.forwards import on_device
 from approxifer_torchserve.evaluation.run import run
 from approxifer_torchserve.examples.reproduce_approxifer import plots, tables
 from approxifer_torchserve.examples.reproduce_approxifer.experiments import DATA_SETS, experiments
@@ -38,11 +39,8 @@ def main() -> None:
     everything = {}
     for data_set in DATA_SETS:
         model, identity = load_model(str(arguments.models / data_set.model))
-        model.to(arguments.device)
+        forward = on_device(model, arguments.device)
         data = load_data(str(arguments.data / data_set.data), data_set.scaling)
-
-        def forward(inputs, model=model):
-            return model(inputs.to(arguments.device)).cpu()
 
         results = {}
         for experiment in experiments(arguments.groups):

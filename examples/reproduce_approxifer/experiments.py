@@ -21,10 +21,10 @@ class DataSet:
     """Files of one data set, below the folders that the user names.
 
     Attributes:
-        name: For tables.
+        name: What tables call it.
         data: The labelled test images.
         model: TorchScript, logits out.
-        scaling: What the model expects.
+        scaling: What the model expects to be done to pixels.
     """
 
     name: str
@@ -49,9 +49,9 @@ class Experiment:
     """One run of the evaluation.
 
     Attributes:
-        name: Of its file of results.
-        what: For a reader.
-        settings: What to measure.
+        name: How its file of results is called.
+        what: What it is, for a reader.
+        settings: The codes, and how they are measured.
     """
 
     name: str

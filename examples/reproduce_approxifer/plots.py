@@ -23,7 +23,7 @@ def draw(name: str, results: Mapping[str, Any], path: Path) -> None:
     """Draws one data set's grid.
 
     Args:
-        name: The data set's.
+        name: The data set's name, for the title.
         results: Experiment's name to what was measured.
         path: A .png file to write.
     """

@@ -28,6 +28,8 @@ def test_a_file_s_only_class_is_made_beside_the_files_that_it_imports(tmp_path: 
     ("text", "said"),
     [
         (None, r"model_file: net\.py is no Python file"),
+        ("import nowhere_to_be_found", r"net\.py cannot be imported: No module named 'nowhere"),
+        ("class", r"model_file: net\.py cannot be imported"),
         ("", r"model_file: expected one class in net\.py, as TorchServe does, got 0"),
         ("class A: pass\nclass B: pass\n", "got 2"),
         ("class A: pass\n", r"model_file: the class in net\.py is no nn\.Module"),

@@ -66,7 +66,7 @@ def test_from_a_coded_archive_to_one_with_its_locator(run, parts, inputs, tmp_pa
     assert report["fingerprint"] == load_locator(locator).fingerprint
     assert make_code(**code, locator=load_locator(locator)).num_workers == 5
     # Level 0.02; thresholds of 200 groups vary, and so do 1000 groups of 600 inputs.
-    assert 0 <= report["clean_groups_doubted"] <= 0.06
+    assert 0 <= report["clean_groups_suspected"] <= 0.06
     assert report["lies_found"]["huge"] == report["lies_found"]["nan"] == 1.0
     assert report["milliseconds_per_group"] > 0
 

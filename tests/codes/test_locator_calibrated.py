@@ -58,7 +58,7 @@ def trial(code: LocatingCode) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def located(code: LocatingCode, kind: str, size: float | None = None) -> float:
-    """Share of groups in which exactly those convicted are the E liars."""
+    """Share of groups in which exactly those suspected are the E liars."""
     answers, _ = trial(code)
     generator = torch.manual_seed(8)
     order = torch.rand(GROUPS, code.num_workers, generator=generator).argsort(dim=1)
@@ -186,7 +186,7 @@ def test_what_one_group_says_does_not_touch_another():
             assert torch.equal(together, alone)
 
 
-def test_missing_answers_are_never_convicted_nor_read():
+def test_missing_answers_are_never_suspected_nor_read():
     code = calibrated("pairs")
     answers, _ = trial(code)
     available = torch.ones(GROUPS, code.num_workers, dtype=torch.bool)
@@ -306,7 +306,7 @@ def test_a_small_head_beside_a_wide_one_is_not_overlooked(name: str):
     assert isinstance(code, LocatingCode)
     everything = torch.ones(code.num_workers, dtype=torch.bool)
     wide, small = model(code.encode(queries[:4]))
-    # Sparse answers: half of the elements never vary, and that alone convicts nobody.
+    # Sparse answers: half of the elements never vary, and that alone suspects nobody.
     assert not code.locate((wide, small), everything).any()
     code = calibrate(code, model, queries, groups=900, level=0.02, steps=120, width=24)
     assert not code.locate((wide, small), everything).any()

@@ -36,10 +36,10 @@ def test_the_page_prints_what_it_says():
 
 
 def test_the_tables_hold_every_fault():
-    named, convicted, accuracy = (list(column(number, -1)) for number in range(3))
+    named, suspected, accuracy = (list(column(number, -1)) for number in range(3))
     assert named == list(FAULTS)
-    assert convicted == [*FAULTS, "clean groups convicted"]
-    assert accuracy == [*FAULTS, "clean groups (nothing convicted)"]
+    assert suspected == [*FAULTS, "clean groups suspected"]
+    assert accuracy == [*FAULTS, "clean groups (nothing suspected)"]
 
 
 @pytest.mark.parametrize("number", [0, 1])
@@ -52,7 +52,7 @@ def test_the_network_is_what_the_page_says(number: int):
         for own, *rest in zip(network[fault], *others, strict=True):
             assert own >= max(rest) - 0.0021, fault
             assert own >= 0.99 or fault not in GROSS, fault
-    assert max(column(1, -1)["clean groups convicted"]) <= 0.01
+    assert max(column(1, -1)["clean groups suspected"]) <= 0.01
 
 
 def test_the_distance_to_the_oracle_is_what_the_page_says():

@@ -101,9 +101,9 @@ def test_the_default_locates_gross_faults_among_few_answers(name: str, options: 
     liars = torch.rand(GROUPS, code.num_workers, generator=generator).argsort(dim=1) == 0
     everything = torch.ones(code.num_workers, dtype=torch.bool)
     residuals = code.with_locator(code.default_locator())
-    convicted = code.locate(answers, everything, batch_dims=1)
+    suspected = code.locate(answers, everything, batch_dims=1)
     # What residuals alone do to clean groups is no better for being looked at second.
-    assert torch.equal(convicted, residuals.locate(answers, everything, batch_dims=1))
+    assert torch.equal(suspected, residuals.locate(answers, everything, batch_dims=1))
     for kind in ("huge", "exponent_gross"):
         lies = corrupt(answers, liars, kind, generator=generator)
         found = (code.locate(lies, everything, batch_dims=1) == liars).all(dim=1)

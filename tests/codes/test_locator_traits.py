@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from approxifer_torchserve.codes.locators.features import COMPONENTS, Relations, Traits
+from approxifer_torchserve.codes.locators.features import MAX_COMPONENTS, Relations, Traits
 
 ROWS = 4000
 
@@ -65,12 +65,12 @@ def test_one_wrong_element_stands_out_in_its_own_error():
 
 
 def test_long_answers_are_seen_along_their_components_only():
-    first, second, mixture = triples(COMPONENTS + 8)
+    first, second, mixture = triples(MAX_COMPONENTS + 8)
     own, mixed = Traits.fit(torch.cat([first, second])), Traits.fit(mixture)
     whitened = torch.stack(
         [own.whitened(first), own.whitened(second), mixed.whitened(mixture)], dim=1
     )
     relations = Relations.fit(whitened, own, mixed)
-    assert relations.element.shape == (3 * COMPONENTS, 0)
+    assert relations.element.shape == (3 * MAX_COMPONENTS, 0)
     assert relations(whitened).shape == (ROWS, relations.width)
     assert own(first).shape == (ROWS, own.width)

@@ -56,7 +56,7 @@ class Locator(ABC):
 
         Args:
             answers: float ``[batch, N+1, features]``, finite where available.
-            available: bool ``[batch, N+1]``.
+            available: bool ``[batch, N+1]``, true where an answer came.
 
         Returns:
             float ``[batch, N+1]``, comparable within a group and with the thresholds; -inf where
@@ -79,7 +79,7 @@ class Locator(ABC):
 
         Args:
             settings: From ``settings``, as JSON gave it back: lists stand for tuples.
-            tensors: From ``tensors``.
+            tensors: From ``tensors``, each by its name.
 
         Returns:
             A locator equal to the one that they are from.
@@ -101,7 +101,7 @@ class Locator(ABC):
         """Tells whether the locator can serve a code.
 
         Args:
-            code: Any linear code.
+            code: The code that is to have the locator.
 
         Returns:
             None, or a sentence that says what does not fit.
@@ -115,8 +115,8 @@ class Locator(ABC):
         """Finds wrong answers, one at a time, each time without those found before.
 
         Args:
-            answers: As for ``scores``.
-            available: bool ``[batch, N+1]``.
+            answers: float ``[batch, N+1, features]``, as for ``scores``.
+            available: bool ``[batch, N+1]``, true where an answer came.
             budget: int64 ``[batch]``, how many may be found at most.
 
         Returns:
@@ -137,7 +137,7 @@ class Locator(ABC):
         """Returns the threshold of each group.
 
         Args:
-            available: bool ``[batch, N+1]``.
+            available: bool ``[batch, N+1]``, true where an answer came.
 
         Returns:
             float64 ``[batch]``.
@@ -206,7 +206,7 @@ def check_numbers(argument: str, values: object) -> None:
 
     Args:
         argument: Its name, for errors.
-        values: What came.
+        values: What the caller gave.
 
     Raises:
         TypeError: Not a tuple of numbers (a bool is none).
@@ -226,7 +226,7 @@ def check_tensor(argument: str, value: object, shape: tuple[int | None, ...]) ->
 
     Args:
         argument: Its name, for errors.
-        value: What came.
+        value: What the caller gave.
         shape: Its shape; None for an axis of any length.
 
     Raises:

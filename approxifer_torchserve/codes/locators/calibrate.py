@@ -4,7 +4,7 @@
                                                                └▶ thresholds (the other 1/4)
 
 Thresholds come from queries that the fit did not see: a conformal quantile of the largest score of
-a clean group, so that a clean group like these is wrongly convicted with probability at most
+a clean group, so that a clean group like these is wrongly suspected with probability at most
 ``level``, whatever the fit is worth. Groups share queries, so it takes many queries, not only many
 groups, to come close to that level in every run.
 """
@@ -48,7 +48,7 @@ def clean_answers(
     """Computes what honest workers answer to random groups of queries.
 
     Args:
-        code: The code.
+        code: The code whose answers are wanted.
         model: From coded queries ``[n, *q]`` to predictions, leaves ``[n, *p]``.
         queries: Leaves ``[n, *q]``, n at least K.
         groups: How many groups; a query is in several if there are too few.
@@ -113,9 +113,9 @@ def random_groups(
     """Puts queries into groups, each query equally often, none twice in a group.
 
     Args:
-        total: Number of queries.
-        size: K.
-        groups: How many groups.
+        total: How many queries there are.
+        size: K, how many queries form a group.
+        groups: How many groups to make.
         generator: Where chance comes from.
 
     Returns:
@@ -149,7 +149,7 @@ def fit_locator(
         fit: ``[groups, N+1, features]`` from ``clean_answers``.
         held_out: The same from other queries, at least ``1 / level`` groups.
         method: ``network`` (``pairs`` only), ``gaussian`` or the best for the code.
-        level: The share of clean groups that may be convicted.
+        level: The share of clean groups that may be suspected.
         steps: Training steps of the network.
         width: Of the network's hidden layers.
         seed: Of training and thresholds.
@@ -189,9 +189,9 @@ def clean_thresholds(
     Args:
         locator: Gives the scores; its own thresholds do not matter.
         answers: ``[groups, N+1, features]``, clean, not used in the fit.
-        level: The share, in (0, 1).
+        level: The share of clean groups that may be above it, in (0, 1).
         missing: Thresholds are found for 0..missing-1 answers missing, at random.
-        seed: Of what is missing.
+        seed: Of which answers are missing.
 
     Returns:
         ``missing`` thresholds.
@@ -238,7 +238,7 @@ def calibrate(
         queries: Leaves ``[n, *q]``; some hundreds at least, like those to be served.
         groups: Groups to run through the model, N+1 coded queries each; a quarter of them sets
             the thresholds.
-        level: The share of clean groups that may be convicted.
+        level: The share of clean groups that may be suspected.
         method: See ``fit_locator``.
         steps: See ``fit_locator``.
         width: See ``fit_locator``.

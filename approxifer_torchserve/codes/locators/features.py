@@ -17,11 +17,11 @@ from torch import Tensor
 
 from approxifer_torchserve.codes.locators.base import check_tensor
 
-COMPONENTS = 32
+MAX_COMPONENTS = 32
 """Answers with more elements are reduced to this many principal components."""
-LARGEST = 1e9
+MAX_MAGNITUDE = 1e9
 """Answers are clamped to this magnitude; larger ones look no worse."""
-SAMPLE = 20_000
+MAX_SAMPLE = 20_000
 """Answers that are enough to find a quantile."""
 TINY = 0.01
 """Elements smaller than all but this share of clean ones are rare: an exponent bit may be lost."""
@@ -45,7 +45,7 @@ class Traits:
     """What can be said of one answer by itself, against clean answers of its kind.
 
     Attributes:
-        mean: ``[features]``.
+        mean: ``[features]``, of clean answers.
         scale: ``[]``, root mean square deviation over all elements.
         basis: ``[features, components]``, principal directions.
         whiten: ``[components]``, standard deviation along each.
@@ -78,15 +78,15 @@ class Traits:
         scale = moved.square().mean().sqrt().clamp_min(1e-6)
         # When components must be left out, no head may be lost for being small.
         unit = torch.ones_like(mean, dtype=torch.float64)
-        if len(mean) > COMPONENTS:
+        if len(mean) > MAX_COMPONENTS:
             unit = moved.square().mean(dim=0).sqrt().clamp_min(1e-4 * scale)
         moved = moved / unit
         covariance = moved.T @ moved / len(moved)
         variances, vectors = torch.linalg.eigh(covariance)
         variances = variances.clamp_min(variances[-1] * 1e-7).clamp_min(1e-12)
         precision = (vectors / variances) @ vectors.T
-        kept = slice(-COMPONENTS, None)
-        some = answers[:: -(-len(answers) // SAMPLE)]
+        kept = slice(-MAX_COMPONENTS, None)
+        some = answers[:: -(-len(answers) // MAX_SAMPLE)]
         return cls(
             mean=mean,
             scale=scale.float(),
@@ -99,7 +99,7 @@ class Traits:
     @property
     def elementwise(self) -> bool:
         """Whether the answers are short enough to look at each element."""
-        return self.basis.shape[0] <= COMPONENTS
+        return self.basis.shape[0] <= MAX_COMPONENTS
 
     @property
     def width(self) -> int:
@@ -162,7 +162,7 @@ class Relations:
         Args:
             triples: ``[n, 3, d]``, whitened by ``queries`` and ``mixtures``.
             queries: Traits of the first two answers.
-            mixtures: Traits of the third.
+            mixtures: Traits of the third answer.
 
         Returns:
             The relations.
@@ -237,7 +237,7 @@ def gross(distances: Tensor, available: Tensor, limit: float) -> Tensor:
 
     Args:
         distances: ``[batch, N+1]``, from ``distance``.
-        available: bool ``[batch, N+1]``.
+        available: bool ``[batch, N+1]``, true where an answer came.
         limit: ``FACTOR`` times the largest distance of the fit; inf where none was fitted.
 
     Returns:
@@ -253,7 +253,7 @@ def with_gross(scores: Tensor, distances: Tensor, wild: Tensor) -> Tensor:
 
     Args:
         scores: ``[batch, N+1]``, of the other answers.
-        distances: ``[batch, N+1]``.
+        distances: ``[batch, N+1]``, from ``distance``.
         wild: bool ``[batch, N+1]``, from ``gross``.
 
     Returns:

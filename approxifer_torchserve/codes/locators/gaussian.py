@@ -24,7 +24,7 @@ from approxifer_torchserve.codes.locators.features import (
 )
 from approxifer_torchserve.codes.pytree import by_pattern
 
-COMPONENTS = 24
+MAX_COMPONENTS = 24
 """Longer answers are reduced to this many directions: half of them those in which answers vary the
 most, which others predict, and half the least, in which an error stands out."""
 SHRINKAGE = 0.02
@@ -73,20 +73,20 @@ class GaussianLocator(Locator):
         mean = values.mean(dim=0)
         moved = values - mean
         limit = FACTOR * distance(moved).max().item()
-        size = min(features, COMPONENTS)
+        size = min(features, MAX_COMPONENTS)
         scale = moved.square().mean(dim=0).sqrt().mean().clamp_min(1e-12)
         # When components must be left out, no head may be lost for being small.
         unit = torch.ones(features, dtype=torch.float64)
-        if features > COMPONENTS:
+        if features > MAX_COMPONENTS:
             unit = moved.square().mean(dim=(0, 1)).sqrt().clamp_min(1e-4 * scale)
             moved, scale = moved / unit, torch.ones((), dtype=torch.float64)
         # Long answers have elements that varied in no group of the fit and will in another.
-        least = 1e-6 if features <= COMPONENTS else 1e-3
+        minimum = 1e-6 if features <= MAX_COMPONENTS else 1e-3
         # Whitening keeps directions in which answers hardly vary (logits may sum to 0): an error
         # there is the easiest to see.
         variances, vectors = torch.linalg.eigh(
             torch.einsum("gwf,gwh->wfh", moved, moved) / groups
-            + least * scale**2 * torch.eye(features, dtype=torch.float64)
+            + minimum * scale**2 * torch.eye(features, dtype=torch.float64)
         )
         kept = torch.cat([torch.arange(size // 2), torch.arange(size // 2 - size, 0) + features])
         project = (vectors / variances.sqrt()[:, None, :])[..., kept]
@@ -108,7 +108,7 @@ class GaussianLocator(Locator):
 
         Args:
             answers: float ``[batch, N+1, features]``.
-            available: bool ``[batch, N+1]``.
+            available: bool ``[batch, N+1]``, true where an answer came.
 
         Returns:
             float64 ``[batch, N+1]``: log root mean square error. Were one answer wrong by any

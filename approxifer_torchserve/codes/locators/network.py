@@ -28,7 +28,7 @@ from approxifer_torchserve.codes.locators.base import (
     check_tensor,
 )
 from approxifer_torchserve.codes.locators.features import (
-    LARGEST,
+    MAX_MAGNITUDE,
     Relations,
     Traits,
     distance,
@@ -48,9 +48,9 @@ class PairNetwork(nn.Module):
     Args:
         traits: Numbers that describe an answer.
         relations: Numbers that describe two answers and their mixture's.
-        queries: K.
-        edges: The code's edges.
-        width: Of the hidden layers.
+        queries: K, how many queries form a group.
+        edges: The two queries of each mixture, see ``MixingCode``.
+        width: Neurons of each hidden layer.
     """
 
     def __init__(
@@ -88,11 +88,11 @@ class PairNetwork(nn.Module):
         """Computes logits of "this worker lies" and, last, "none does".
 
         Args:
-            own: ``[batch, K, traits]``.
+            own: ``[batch, K, traits]``, of the answers to queries.
             mixed: ``[batch, edges, traits]``.
             related: ``[batch, edges, relations]``.
             near: ``[batch, N+1]``, log distance to the nearest other answer.
-            available: bool ``[batch, N+1]``.
+            available: bool ``[batch, N+1]``, true where an answer came.
 
         Returns:
             ``[batch, N+2]``; -inf where not available.
@@ -185,7 +185,7 @@ class NetworkLocator(Locator):
 
         Args:
             answers: ``[batch, N+1, features]``.
-            available: bool ``[batch, N+1]``.
+            available: bool ``[batch, N+1]``, true where an answer came.
 
         Returns:
             ``[batch, N+1]``.
@@ -231,7 +231,7 @@ class NetworkLocator(Locator):
 
         Args:
             answers: float ``[batch, N+1, features]``.
-            available: bool ``[batch, N+1]``.
+            available: bool ``[batch, N+1]``, true where an answer came.
 
         Returns:
             float32 ``[batch, N+1]``. Gross answers are above all others, and those are scored
@@ -241,7 +241,7 @@ class NetworkLocator(Locator):
         for values, came in zip(
             torch.split(answers, BATCH), torch.split(available, BATCH), strict=True
         ):
-            values = values.float().clamp(-LARGEST, LARGEST)
+            values = values.float().clamp(-MAX_MAGNITUDE, MAX_MAGNITUDE)
             k, distances = self.code.queries, self.distances(values)
             wild = gross(distances, came, self.limit)
             came = came & ~wild
@@ -296,7 +296,7 @@ class NetworkLocator(Locator):
         """Tells whether the locator is for this ``pairs`` code.
 
         Args:
-            code: Any linear code.
+            code: The code that is to have the locator.
 
         Returns:
             None, or what does not fit.

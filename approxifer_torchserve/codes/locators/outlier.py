@@ -42,7 +42,7 @@ class OutlierLocator(Locator):
 
         Args:
             answers: float ``[batch, N+1, features]``.
-            available: bool ``[batch, N+1]``.
+            available: bool ``[batch, N+1]``, true where an answer came.
 
         Returns:
             float64 ``[batch, N+1]``: log of distance over median distance; -inf where not

@@ -32,8 +32,8 @@ class RationalLocator(Locator):
 
     Attributes:
         nodes: Positions of the workers' nodes.
-        queries: K.
-        byzantine: E.
+        queries: K, how many queries form a group.
+        byzantine: E, how many answers may be wrong.
     """
 
     nodes: tuple[float, ...]
@@ -54,7 +54,7 @@ class RationalLocator(Locator):
 
         Args:
             answers: float ``[batch, N+1, classes]``.
-            available: bool ``[batch, N+1]``.
+            available: bool ``[batch, N+1]``, true where an answer came.
 
         Returns:
             float64 ``[batch, classes, N+1]``, smallest where a class finds an answer wrong; inf
@@ -81,7 +81,7 @@ class RationalLocator(Locator):
 
         Args:
             answers: float ``[batch, N+1, features]``.
-            available: bool ``[batch, N+1]``.
+            available: bool ``[batch, N+1]``, true where an answer came.
 
         Returns:
             float64 ``[batch, N+1]``; ties are broken by the mean rank of |Q|.
@@ -98,7 +98,7 @@ class RationalLocator(Locator):
 
         Args:
             answers: float ``[batch, N+1, features]``.
-            available: bool ``[batch, N+1]``.
+            available: bool ``[batch, N+1]``, true where an answer came.
             budget: int64 ``[batch]``, how many to name.
 
         Returns:
@@ -112,7 +112,7 @@ class RationalLocator(Locator):
         """Tells whether the locator has the code's K, E and number of workers.
 
         Args:
-            code: Any linear code.
+            code: The code that is to have the locator.
 
         Returns:
             None, or what does not fit.

@@ -74,7 +74,7 @@ class ResidualLocator(Locator):
 
         Args:
             answers: float ``[batch, N+1, features]``.
-            available: bool ``[batch, N+1]``.
+            available: bool ``[batch, N+1]``, true where an answer came.
 
         Returns:
             float64 ``[batch, N+1]``: log of error over median error.

@@ -12,7 +12,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from approxifer_torchserve.codes.locators.features import FACTOR, LARGEST, Relations, Traits
+from approxifer_torchserve.codes.locators.features import FACTOR, MAX_MAGNITUDE, Relations, Traits
 from approxifer_torchserve.codes.locators.locating import MixingCode
 from approxifer_torchserve.codes.locators.network import NetworkLocator, PairNetwork, Shape
 from approxifer_torchserve.corruption import wrong_answers
@@ -77,7 +77,9 @@ def draw_lies(
             answers, groups, workers[groups], kind, size=size, generator=generator
         )
     # A worker that answers NaN is found without a locator: let this one learn from large numbers.
-    return lies.nan_to_num(LARGEST, LARGEST, -LARGEST).clamp(-LARGEST, LARGEST)
+    return lies.nan_to_num(MAX_MAGNITUDE, MAX_MAGNITUDE, -MAX_MAGNITUDE).clamp(
+        -MAX_MAGNITUDE, MAX_MAGNITUDE
+    )
 
 
 def train_network(
@@ -93,10 +95,10 @@ def train_network(
     """Trains a locator; its thresholds are infinite until calibrated.
 
     Args:
-        code: The code.
+        code: The code that the locator is for.
         answers: ``[groups, N+1, features]``, clean.
-        steps: Training steps.
-        width: Of the hidden layers.
+        steps: How many batches to train on.
+        width: Neurons of each hidden layer.
         seed: Of initialisation and batches; equal seeds give equal locators on one machine.
         unseen: Kinds of lies that the training leaves out, to measure what that costs.
         progress: Called with (done, total) steps.
@@ -110,7 +112,7 @@ def train_network(
     kinds = {kind for kind, _, _ in LIES}
     if not kinds > set(unseen):
         raise ValueError(f"unseen must be some of {sorted(kinds)}, not all, got {sorted(unseen)}")
-    answers = answers.float().clamp(-LARGEST, LARGEST)
+    answers = answers.float().clamp(-MAX_MAGNITUDE, MAX_MAGNITUDE)
     k, workers = code.queries, code.num_workers
     own, mixed = (Traits.fit(part.flatten(0, 1)) for part in (answers[:, :k], answers[:, k:]))
     whitened = own.whitened(answers[:, :k]), mixed.whitened(answers[:, k:])
@@ -169,9 +171,9 @@ def _how_many(byzantine: int, generator: torch.Generator) -> Tensor:
 
 def _who_came(code: MixingCode, generator: torch.Generator) -> Tensor:
     """Draws which answers came, bool ``[BATCH, N+1]``: in half of the groups some are missing."""
-    most = code.stragglers + max(code.byzantine, 1) - 1
+    maximum = code.stragglers + max(code.byzantine, 1) - 1
     order = torch.rand(BATCH, code.num_workers, generator=generator).argsort(dim=1)
-    missing = torch.randint(most + 1, (BATCH, 1), generator=generator)
+    missing = torch.randint(maximum + 1, (BATCH, 1), generator=generator)
     missing = missing * (torch.rand(BATCH, 1, generator=generator) < 0.5)
     return order >= missing
 
