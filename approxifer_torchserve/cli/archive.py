@@ -7,7 +7,7 @@ import os
 import tempfile
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
 import yaml
@@ -24,27 +24,28 @@ part, of_code, of_result = (
     partial(typer.Option, rich_help_panel=panel)
     for panel in ("The model, as torch-model-archiver takes it", "The code", "The result")
 )
+File: TypeAlias = Path | None
+Text: TypeAlias = str | None
+Texts: TypeAlias = list[str] | None
 
 
 def run(
-    mar: Annotated[
-        Path | None, part(help="An existing archive to wrap, instead of parts.")
-    ] = None,
-    model_name: Annotated[str | None, part()] = None,
-    version: Annotated[str | None, part("--version", "-v")] = None,
-    model_file: Annotated[Path | None, part(help="The model's class.")] = None,
-    serialized_file: Annotated[Path | None, part(help="Its weights.")] = None,
+    mar: Annotated[File, part(help="An existing archive to wrap, instead of parts.")] = None,
+    model_name: Annotated[Text, part()] = None,
+    version: Annotated[Text, part("--version", "-v")] = None,
+    model_file: Annotated[File, part(help="The model's class.")] = None,
+    serialized_file: Annotated[File, part(help="Its weights.")] = None,
     from_checkpoint: Annotated[
-        Path | None,
+        File,
         part(help="A Lightning checkpoint of training with DegradedAccuracy, instead of "
              "--serialized-file: its weights, the code that was measured, and its report."),
     ] = None,
     handler: Annotated[
-        str | None, part(help="Your handler's file, or one of TorchServe's by name.")
+        Text, part(help="Your handler's file, or one of TorchServe's by name.")
     ] = None,
-    extra_files: Annotated[str | None, part(help="More files, separated by commas.")] = None,
-    requirements_file: Annotated[Path | None, part()] = None,
-    config_file: Annotated[Path | None, part(help="Your model-config.yaml.")] = None,
+    extra_files: Annotated[Text, part(help="More files, separated by commas.")] = None,
+    requirements_file: Annotated[File, part()] = None,
+    config_file: Annotated[File, part(help="Your model-config.yaml.")] = None,
     queries: Annotated[
         int | None, of_code("--queries", "-k", min=1, help="K: queries per group [8].")
     ] = None,
@@ -55,44 +56,36 @@ def run(
         int | None, of_code("--byzantine", "-e", min=0, help="E: answers that may be wrong [0].")
     ] = None,
     code: Annotated[
-        str | None, of_code(help="A code by name: see approxifer codes [approxifer].")
+        Text, of_code(help="A code by name: see approxifer codes [approxifer].")
     ] = None,
-    option: Annotated[
-        list[str] | None, of_code(help="An option of the code, as key=value.")
-    ] = None,
+    option: Annotated[Texts, of_code(help="An option of the code, as key=value.")] = None,
     policy: Annotated[
-        list[str] | None, of_code(help="A setting of the policy, such as late_after_ms=100.")
+        Texts, of_code(help="A setting of the policy, such as late_after_ms=100.")
     ] = None,
     disabled: Annotated[bool, of_code("--disabled", help="A twin served plainly.")] = False,
-    report: Annotated[
-        Path | None, of_code(help="Accuracy report that may allow reconstruction.")
-    ] = None,
+    report: Annotated[File, of_code(help="Accuracy report that may allow reconstruction.")] = None,
     locator: Annotated[
-        Path | None,
+        File,
         of_code(help="A locator that approxifer calibrate fitted to this model and code, for "
                 "--byzantine or verify=parity."),
     ] = None,
     weights: Annotated[
-        list[str] | None,
+        Texts,
         of_code(metavar="ROLE=FILE", help="The weights of a code's role, as "
                 "parity=parity.safetensors for --code parm: TorchScript, or safetensors for the "
                 "model's class."),
     ] = None,
     sample: Annotated[
-        Path | None, of_result(help="A request's body to try the wrapped handler on.")
+        File, of_result(help="A request's body to try the wrapped handler on.")
     ] = None,
-    output: Annotated[
-        Path | None, of_result("--output", "-o", help="The archive to write.")
-    ] = None,
+    output: Annotated[File, of_result("--output", "-o", help="The archive to write.")] = None,
     export_path: Annotated[
         Path, of_result(help="Its folder, where --output is not given.")
     ] = Path("."),
     archive_format: Annotated[
         str, of_result(help="default (.mar), tgz or no-archive.")
     ] = "default",
-    force: Annotated[
-        bool, of_result("--force", "-f", help="Replace what is there.")
-    ] = False,
+    force: Annotated[bool, of_result("--force", "-f", help="Replace what is there.")] = False,
     rewrap: Annotated[
         bool, of_result("--rewrap", help="--mar is coded already: wrap it anew.")
     ] = False,

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from approxifer_torchserve.artifacts.report import code_key
-from approxifer_torchserve.codes import Code, make_code
+from approxifer_torchserve.codes import Code, make_code, settled
 
 SECTION = "handler.approxifer"
 
@@ -44,23 +44,17 @@ class CodeConfig(BaseModel):
         """Returns the key under which an accuracy report holds the code."""
         return code_key(self.name, self.settings())
 
-    def options(self) -> dict[str, Any]:
-        """Returns what goes to ``make_code`` beside the four named settings.
-
-        The default ApproxIFER is the systematic one: a healthy request is then the model's own.
-        """
-        options = dict(self.model_extra or {})
-        if self.name == "approxifer":
-            options.setdefault("systematic", True)
-        return options
-
     def settings(self) -> dict[str, Any]:
-        """Returns K, S, E and the options, as ``make_code`` and ``code_key`` take them."""
+        """Returns K, S, E and the options with those they imply, as ``make_code`` reads them.
+
+        Raises:
+            ValueError: The name of the code, or of an option, is unknown.
+        """
         return {
             "queries": self.queries,
             "stragglers": self.stragglers,
             "byzantine": self.byzantine,
-            **self.options(),
+            **settled(self.name, self.model_extra or {}),
         }
 
 

@@ -142,13 +142,14 @@ def test_archive_from_parts_and_its_plain_twin(run, tiny, tmp_path):
         assert not Plan.parse(archive.read("plan.json")).enabled
 
 
-def test_archive_passes_options_to_the_code(run, tiny, tmp_path):
-    words = ("archive", *tiny, "--option", "systematic=false", "--option", "nodes=paper")
+@pytest.mark.parametrize("more", [(), ("--option", "systematic=false")])
+def test_archive_passes_options_to_the_code_and_what_they_imply(run, tiny, tmp_path, more):
+    words = ("archive", *tiny, "--option", "nodes=paper", *more)
     result = run(*words, "--export-path", tmp_path, "--json")
     assert result.exit_code == 0, result.output
     plan = json.loads(result.stdout)["plan"]
     assert plan["mode"] == "coded"
-    assert plan["code"]["nodes"] == "paper"
+    assert (plan["code"]["nodes"], plan["code"]["systematic"]) == ("paper", False)
 
 
 def test_archive_says_which_setting_is_wrong(run, tiny, tmp_path):

@@ -133,7 +133,7 @@ def test_model_config_template_holds_the_defaults():
     template = files("approxifer_torchserve.archives").joinpath("model-config.yaml")
     told, default = load_config(yaml.safe_load(template.read_text())), ApproxiferConfig()
     assert told.policy == default.policy
-    assert told.code.options() == default.code.options()
+    assert told.code.settings() == default.code.settings()
     keys = {"name", "queries", "stragglers", "byzantine"}
     assert told.code.model_dump(include=keys) == default.code.model_dump(include=keys)
     assert (told.enabled, told.envelope) == (default.enabled, default.envelope)

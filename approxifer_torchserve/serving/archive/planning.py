@@ -5,6 +5,8 @@ What cannot be served as it was asked for is refused here, while the archive is 
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 from approxifer_torchserve import __version__
 from approxifer_torchserve.artifacts.report import AccuracyReport
 from approxifer_torchserve.codes import Mode, make_code
@@ -85,9 +87,7 @@ def build_plan(
         copies=shape.copies,
         systematic=shape.systematic,
         models=served.models,
-        check=checked.check,
-        agree=checked.agree,
-        screen_quorum=checked.screen_quorum,
+        **asdict(checked),
         policy=PlanPolicy(
             hedge="hedge" in policy.on_late,
             reconstruct=reconstruct,

@@ -24,7 +24,7 @@ def test_defaults(model_yaml):
     assert found == ApproxiferConfig()
     assert found.enabled
     assert (found.code.name, found.code.queries, found.code.stragglers) == ("approxifer", 8, 1)
-    assert found.code.options() == {"systematic": True}
+    assert found.code.settings()["systematic"] is True
     assert found.policy.late_after_ms == "auto"
     assert found.policy.on_late == ("hedge",)
 
@@ -150,6 +150,14 @@ def test_a_report_on_another_code_does_not_count():
     assert not plan.policy.hedge
     assert not plan.policy.reconstruct
     assert "says nothing of approxifer(byzantine=0" in plan.policy.reconstruct_reason
+
+
+def test_nodes_alone_mean_the_classic_code_as_everywhere_else():
+    plan = build_plan(config(code={"nodes": "authors"}), STAGED, None)
+    assert plan.mode == "coded"
+    assert plan.code.model_extra == {"nodes": "authors", "systematic": False}
+    with pytest.raises(ConfigError, match=r"handler\.approxifer\.code: nodes"):
+        build_plan(config(code={"nodes": "authors", "systematic": True}), STAGED, None)
 
 
 def test_a_coded_code_always_reconstructs():
