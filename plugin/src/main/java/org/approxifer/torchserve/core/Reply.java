@@ -3,6 +3,7 @@ package org.approxifer.torchserve.core;
 import com.google.gson.Gson;
 import com.google.gson.JsonArray;
 import com.google.gson.JsonElement;
+import com.google.gson.JsonPrimitive;
 import java.nio.ByteBuffer;
 import java.nio.charset.StandardCharsets;
 import java.util.Arrays;
@@ -73,7 +74,7 @@ public final class Reply {
     Set<Integer> alone = Set.of();
     Set<Integer> wrong = Set.of();
     Set<Integer> doubtful;
-    Boolean agree;
+    JsonPrimitive agree;
     Map<Integer, Item> answers = Map.of();
   }
 
@@ -149,6 +150,9 @@ public final class Reply {
     if (header.error != null) {
       header.error.check("error");
     }
+    if (header.agree != null && !header.agree.isBoolean()) {
+      throw malformed("agree: expected true or false, found " + header.agree);
+    }
     for (Map.Entry<Integer, Refusal> refused : header.errors.entrySet()) {
       refused.getValue().check("errors");
     }
@@ -182,7 +186,7 @@ public final class Reply {
 
   /** What a comparison found, or null. */
   public Boolean agree() {
-    return header.agree;
+    return header.agree == null ? null : header.agree.getAsBoolean();
   }
 
   public boolean has(String section) {
