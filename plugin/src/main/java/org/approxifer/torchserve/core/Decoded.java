@@ -4,18 +4,7 @@ import java.util.List;
 import java.util.Map;
 
 /** What becomes of the reply to a decode job. */
-final class Decoded {
-  private final Plan plan;
-  private final Schedule schedule;
-  private final Settlement settlement;
-  private final Verifier verifier;
-
-  Decoded(Plan plan, Schedule schedule, Settlement settlement, Verifier verifier) {
-    this.plan = plan;
-    this.schedule = schedule;
-    this.settlement = settlement;
-    this.verifier = verifier;
-  }
+record Decoded(Plan plan, Schedule schedule, Settlement settlement, Verifier verifier) {
 
   /** Answers the members of a group that were decoded. */
   void settle(Group group, Reply reply) throws Unusable {

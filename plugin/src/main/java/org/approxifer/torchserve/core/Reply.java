@@ -11,19 +11,21 @@ import java.util.HashMap;
 import java.util.Map;
 import java.util.Set;
 import java.util.TreeMap;
+import java.util.regex.Matcher;
+import java.util.regex.Pattern;
 
 /** A worker's reply frame (docs/protocol.md), taken apart. */
 public final class Reply {
   private static final byte[] MAGIC = {'A', 'X', 'F', '1'};
   private static final int PREFIX = MAGIC.length + Integer.BYTES;
 
-  /** How the header of a raw answer begins; its length and {@link #USUAL_END} follow. */
-  private static final byte[] USUAL =
-      "{\"kind\":\"raw\",\"sections\":[[\"answer\",".getBytes(StandardCharsets.US_ASCII);
+  /** The header of most replies: a raw answer, or one with its prediction. */
+  private static final Pattern USUAL =
+      Pattern.compile(
+          "\\{\"kind\":\"raw\",\"sections\":\\[\\[\"answer\",(\\d{1,9})](?:,\\[\"prediction\",(\\d{1,9})])?]}");
 
-  private static final byte[] USUAL_END = "]]}".getBytes(StandardCharsets.US_ASCII);
+  private static final int MAX_USUAL = 90;
   private static final Header USUAL_HEADER = new Header();
-  private static final int MAX_DIGITS = 9;
   private static final Gson GSON = new Gson();
 
   private final Header header;
@@ -66,7 +68,7 @@ public final class Reply {
 
   /** The header, as Gson reads it; what is not there is null, or empty. */
   private static final class Header {
-    JsonArray sections;
+    JsonArray sections = new JsonArray();
     Refusal error;
     String erasure;
     boolean unloaded;
@@ -91,58 +93,45 @@ public final class Reply {
       throw malformed("header of " + length + " bytes in a body of " + body.length);
     }
     int start = PREFIX + length;
-    if (usual(body, start)) {
+    String text = new String(body, PREFIX, length, StandardCharsets.UTF_8);
+    Matcher usual = USUAL.matcher(text);
+    if (length <= MAX_USUAL && usual.matches()) {
       Reply reply = new Reply(USUAL_HEADER);
-      reply.sections.put("answer", Arrays.copyOfRange(body, start, body.length));
-      return reply;
+      int end = reply.cut(body, start, "answer", Integer.parseInt(usual.group(1)));
+      if (usual.group(2) != null) {
+        end = reply.cut(body, end, "prediction", Integer.parseInt(usual.group(2)));
+      }
+      return reply.whole(body, end);
     }
     try {
-      String text = new String(body, PREFIX, length, StandardCharsets.UTF_8);
       Reply reply = new Reply(GSON.fromJson(text, Header.class));
-      reply.cut(body, start);
+      int end = start;
+      for (JsonElement section : reply.header.sections) {
+        JsonArray pair = section.getAsJsonArray();
+        end = reply.cut(body, end, pair.get(0).getAsString(), pair.get(1).getAsInt());
+      }
       reply.check(answer.status());
-      return reply;
+      return reply.whole(body, end);
     } catch (RuntimeException e) {
       throw malformed("header is not what was expected: " + e.getMessage());
     }
   }
 
-  /** True for a raw answer without anything else, which most replies are. */
-  private static boolean usual(byte[] body, int start) {
-    int end = start - USUAL_END.length;
-    int at = PREFIX + USUAL.length;
-    if (end - at < 1
-        || end - at > MAX_DIGITS
-        || !Arrays.equals(body, PREFIX, at, USUAL, 0, USUAL.length)
-        || !Arrays.equals(body, end, start, USUAL_END, 0, USUAL_END.length)) {
-      return false;
+  /** Copies a section and returns where the next one begins. */
+  private int cut(byte[] body, int start, String name, int length) throws Unusable {
+    int left = body.length - start;
+    if (length < 0 || length > left) {
+      throw malformed("section " + name + " of " + length + " bytes, " + left + " are left");
     }
-    int declared = 0;
-    for (; at < end; at++) {
-      if (body[at] < '0' || body[at] > '9') {
-        return false;
-      }
-      declared = 10 * declared + body[at] - '0';
-    }
-    return declared == body.length - start;
+    sections.put(name, Arrays.copyOfRange(body, start, start + length));
+    return start + length;
   }
 
-  private void cut(byte[] body, int offset) throws Unusable {
-    int start = offset;
-    for (JsonElement element : header.sections == null ? new JsonArray() : header.sections) {
-      JsonArray section = element.getAsJsonArray();
-      int length = section.get(1).getAsInt();
-      int left = body.length - start;
-      if (length < 0 || length > left) {
-        throw malformed(
-            "section " + section.get(0) + " of " + length + " bytes, " + left + " are left");
-      }
-      sections.put(section.get(0).getAsString(), Arrays.copyOfRange(body, start, start + length));
-      start += length;
+  private Reply whole(byte[] body, int end) throws Unusable {
+    if (end != body.length) {
+      throw malformed((body.length - end) + " bytes after the last section");
     }
-    if (start != body.length) {
-      throw malformed((body.length - start) + " bytes after the last section");
-    }
+    return this;
   }
 
   /** Checks what does not depend on the job, so that nothing is left half done later. */
