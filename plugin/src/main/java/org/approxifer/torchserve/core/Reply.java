@@ -4,6 +4,7 @@ import com.google.gson.Gson;
 import com.google.gson.JsonArray;
 import com.google.gson.JsonElement;
 import com.google.gson.JsonPrimitive;
+import com.google.gson.annotations.SerializedName;
 import java.nio.ByteBuffer;
 import java.nio.charset.StandardCharsets;
 import java.util.Arrays;
@@ -75,7 +76,10 @@ public final class Reply {
     Map<Integer, Refusal> errors = new TreeMap<>();
     Set<Integer> alone = Set.of();
     Set<Integer> wrong = Set.of();
-    Set<Integer> doubtful;
+
+    @SerializedName("doubtful")
+    Set<Integer> suspected;
+
     JsonPrimitive agree;
     Map<Integer, Item> answers = Map.of();
   }
@@ -222,8 +226,8 @@ public final class Reply {
   }
 
   /** Members of the group that are to be computed again. */
-  public Set<Integer> doubtful(Group group) throws Unusable {
-    return indices("doubtful", header.doubtful, group.members.size());
+  public Set<Integer> suspected(Group group) throws Unusable {
+    return indices("doubtful", header.suspected, group.members.size());
   }
 
   private static Set<Integer> indices(String key, Set<Integer> found, int end) throws Unusable {

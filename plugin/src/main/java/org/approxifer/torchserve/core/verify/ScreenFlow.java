@@ -28,7 +28,7 @@ record ScreenFlow(Plan plan, Settlement settlement, Hedges hedges, ScreenVerifie
   public void answered(Assignment assignment, Answer answer, Reply reply) throws Unusable {
     Group group = assignment.task.group;
     Set<Integer> wrong = reply.wrong(plan.numWorkers());
-    Set<Integer> suspected = reply.doubtful(group);
+    Set<Integer> suspected = reply.suspected(group);
     if (Screen.of(group).stage == Screen.Stage.RUNNING) { // else the job was sent twice
       verifier.screened(group, wrong, suspected);
     }
