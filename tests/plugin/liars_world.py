@@ -166,7 +166,7 @@ class World:
     # ------------------------------------------------------------------ ends
 
     def check(self):
-        """Each client had one answer, none wrong; only liars were convicted; nothing is left."""
+        """Each client had one answer, none wrong; only liars were found out; nothing is left."""
         right_answers = 0
         for request, client in self.clients.items():
             assert len(client.replies) == 1 or (client.hung_up and not client.replies)

@@ -138,8 +138,12 @@ class Bench:
     def reply(self, job, sections=(), **header):
         self.raw_reply(job, frame(sections=sections, **header))
 
-    def raw_reply(self, job, body, status=200, content_type="text/plain"):
-        answer = self.core.Answer(jpype.JArray(jpype.JByte)(body), content_type, status, None, None)
+    def raw_reply(
+        self, job, body, status=200, content_type="text/plain", phrase=None, headers=None
+    ):
+        sent = None if headers is None else jpype.java.util.HashMap(headers)
+        blob = jpype.JArray(jpype.JByte)(body)
+        answer = self.core.Answer(blob, content_type, status, phrase, sent)
         self.router.answered(job, answer)
 
     def die(self, job):
@@ -176,6 +180,7 @@ class FakeClient:
         self.replies = []
         self.verified = None
         self.hung_up = False
+        self.refuses = False
         me = self
 
         @JImplements(core.Client)
@@ -214,6 +219,8 @@ class FakeClient:
 
             @JOverride
             def answer(self, answer, outcome):
+                if me.refuses:
+                    raise jpype.java.lang.IllegalArgumentException("no")
                 me.replies.append((str(outcome), bytes(answer.body())))
                 me.verified = answer.headers().get("x-approxifer-verified")
 

@@ -51,7 +51,7 @@ def test_bytes_that_differ_are_compared_with_tolerance_by_a_third_worker(pair):
     first, second = b.poll("9000"), b.poll("9001")
     b.answer(first, b"cat", prediction=b"P1")
     b.answer(second, b"cat2", prediction=b"P2")
-    assert b.poll("9000") is None, "a party does not judge"
+    assert b.poll("9000") is None, "a party does not compare"
     assert b.poll("9001") is None
     job = compare(b, "9002", agree=True)
     assert b.job(job)[1] == {"first": b"P1", "second": b"P2"}
@@ -77,12 +77,12 @@ def test_on_disagreement_a_third_worker_decides_and_the_liar_is_confirmed(pair):
     assert b.counters["disagreements"] == 1
 
 
-def lie(b, liar="9000", honest=("9001", "9003"), judge="9002"):
+def lie(b, liar="9000", honest=("9001", "9003"), comparer="9002"):
     client = b.offer()
     jobs = {liar: b.poll(liar), honest[0]: b.poll(honest[0])}
     b.answer(jobs[liar], b"dog", prediction=b"LIE")
     b.answer(jobs[honest[0]], b"cat", prediction=b"P")
-    compare(b, judge, agree=False)
+    compare(b, comparer, agree=False)
     b.answer(b.poll(honest[1]), b"cat", prediction=b"P")
     return client
 
@@ -135,7 +135,7 @@ def test_no_timer_ends_a_stay_that_an_operator_asked_for(pair):
     assert b.state("9000") == "quarantined"
 
 
-def test_all_three_different_is_an_error_and_convicts_nobody(pair):
+def test_all_three_different_is_an_error_and_confirms_nobody_wrong(pair):
     b = pair()
     client = b.offer()
     jobs = [b.poll("9000"), b.poll("9001")]
@@ -206,7 +206,7 @@ def test_a_worker_in_quarantine_is_not_waited_for_when_all_others_differ(pair):
         b.answer(b.poll(worker), prediction=prediction)
     compare(b, "9002", agree=False)
     b.answer(b.poll("9002"), prediction=b"C")
-    b.advance(101)  # no impartial judge is left
+    b.advance(101)  # no impartial worker is left
     compare(b, "9000", agree=False)
     compare(b, "9000", agree=False)
     assert client.reply[0] == 503
@@ -249,7 +249,7 @@ def probing(bench):
     return b
 
 
-def probe_round(b, wrong=(), judge="9001"):
+def probe_round(b, wrong=(), comparer="9001"):
     """Answers the probe of every worker; those in `wrong` answer something else."""
     for worker in b.workers:
         job = b.poll(worker)
@@ -258,7 +258,7 @@ def probe_round(b, wrong=(), judge="9001"):
         assert job.kind() == "probe"
         b.answer(job, b"x", prediction=b"WRONG" if worker in wrong else b"KNOWN")
         if worker in wrong:
-            compare(b, judge, agree=False)
+            compare(b, comparer, agree=False)
 
 
 def test_every_worker_is_probed_at_its_rate(probing):
@@ -364,7 +364,7 @@ def test_a_hedge_that_answers_while_two_are_compared_changes_no_verdict(pair):
     assert b.counters["disagreements"] == 0
 
 
-def test_a_vote_that_nobody_compared_convicts_nobody(pair):
+def test_a_vote_that_nobody_compared_confirms_nobody_wrong(pair):
     """Two honest workers differ in the last digits, and a third, a hedge, answers meanwhile."""
     b = pair(workers=5)
     client = b.offer()
@@ -380,15 +380,15 @@ def test_a_vote_that_nobody_compared_convicts_nobody(pair):
     assert all(w["confirmed_wrong"] == 0 for w in b.router.report()["workers"].values())
 
 
-def test_a_comparison_that_failed_convicts_nobody(pair):
+def test_a_comparison_that_failed_confirms_nobody_wrong(pair):
     """On a busy machine a comparison may be late three times; that says nothing of the answers."""
     b = pair(workers=5)
     client = b.offer()
     first, second = b.poll("9000"), b.poll("9001")
     b.answer(first, b"cat", prediction=b"P1")
     b.answer(second, b"cat", prediction=b"P2")
-    for judge in ("9002", "9003", "9004"):
-        job = b.poll(judge)
+    for comparer in ("9002", "9003", "9004"):
+        job = b.poll(comparer)
         assert job.kind() == "compare"
         b.die(job)
     third = b.poll("9003")

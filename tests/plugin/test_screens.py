@@ -1,4 +1,4 @@
-"""`check: screen`: a group's answers are checked together, and what is doubtful is asked again."""
+"""`check: screen`: a group's answers are checked together, and what is suspected is asked again."""
 
 import pytest
 from screen_bench import (
@@ -55,7 +55,7 @@ def test_in_an_audit_clients_are_answered_at_once(bench):
 
 
 @pytest.mark.parametrize("wait", [True, False])
-def test_doubtful_members_are_computed_again_and_the_liar_is_confirmed(bench, wait):
+def test_suspected_members_are_computed_again_and_the_liar_is_confirmed(bench, wait):
     b = parity_check(bench, verify_wait=wait, workers=7)
     clients = [b.offer() for _ in range(3)]
     respond(b, hand_out(b), lies={1})
@@ -90,7 +90,7 @@ def test_a_liar_that_is_screened_twice_is_quarantined(bench):
     assert quiet(b)
 
 
-def test_a_suspicion_alone_convicts_nobody(bench):
+def test_a_suspicion_alone_confirms_nobody_wrong(bench):
     b = byzantine(bench)
     for _ in range(5):
         clients = [b.offer(), b.offer()]
@@ -236,7 +236,7 @@ def test_nothing_is_decoded_for_a_client_from_answers_that_were_not_screened(ben
     assert not any(client.replies for client in clients)
 
 
-def test_doubtful_members_may_be_decoded_from_the_others_and_the_liar_is_still_confirmed(bench):
+def test_suspected_members_may_be_decoded_from_the_others_and_the_liar_is_still_confirmed(bench):
     b = byzantine(bench, on_wrong="reconstruct")
     clients = [b.offer(), b.offer()]
     respond(b, hand_out(b, 7), lies={1})
@@ -256,7 +256,7 @@ def test_doubtful_members_may_be_decoded_from_the_others_and_the_liar_is_still_c
 
 
 @pytest.mark.parametrize("how", ["error", "item", "death", "garbage"])
-def test_where_a_doubtful_member_cannot_be_decoded_other_workers_answer_it(bench, how):
+def test_where_a_suspected_member_cannot_be_decoded_other_workers_answer_it(bench, how):
     b = byzantine(bench, on_wrong="reconstruct")
     clients = [b.offer(), b.offer()]
     respond(b, hand_out(b, 7), lies={1})

@@ -64,7 +64,7 @@ def test_a_client_that_leaves_does_not_take_the_check_from_the_others(bench):
     screen(b, "w4", doubtful=[0])
     assert not clients[0].replies
     assert [client.reply[1] for client in clients[1:]] == [b"a1", b"a2"]
-    assert b.poll("w5") is None, "nobody waits for the one that is doubtful"
+    assert b.poll("w5") is None, "nobody waits for the one that is suspected"
     assert quiet(b)
 
 
@@ -108,7 +108,7 @@ def test_an_answer_that_could_not_be_checked_by_the_deadline_is_not_given(bench)
 
 
 @pytest.mark.parametrize("wait", [True, False])
-def test_what_must_not_run_twice_is_refused_when_doubtful_and_else_given_unverified(bench, wait):
+def test_what_must_not_run_twice_is_refused_when_suspected_and_else_given_unverified(bench, wait):
     b = parity_check(bench, idempotent=False, verify_wait=wait)
     clients = [b.offer() for _ in range(3)]
     respond(b, hand_out(b), lies={1})

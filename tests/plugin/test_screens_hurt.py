@@ -241,7 +241,7 @@ def test_a_busy_server_does_not_take_waiting_jobs_for_missing_workers(bench):
     assert quiet(b)
 
 
-def test_the_worker_of_a_doubtful_query_that_is_frozen_does_not_hold_it_up(bench):
+def test_the_worker_of_a_suspected_query_that_is_frozen_does_not_hold_it_up(bench):
     b = parity_check(bench, workers=7)
     clients = [b.offer() for _ in range(3)]
     jobs = hand_out(b)

@@ -4,46 +4,19 @@ import java.util.List;
 import java.util.Set;
 
 /** Who is let in, and what is first done for them. */
-final class Admission {
-  private final String name;
-  private final Plan plan;
-  private final int limit;
-  private final Schedule schedule;
-  private final Set<Query> live;
-  private final List<ExtraWork> budgets;
-  private final Counters counters;
-  private final Backlog backlog;
-  private final Settlement settlement;
-  private final Verifier verifier;
-  private final GroupFlow groups;
-  private final Watchdog watchdog;
-
-  Admission(
-      String name,
-      Plan plan,
-      int limit,
-      Schedule schedule,
-      Set<Query> live,
-      List<ExtraWork> budgets,
-      Counters counters,
-      Backlog backlog,
-      Settlement settlement,
-      Verifier verifier,
-      GroupFlow groups,
-      Watchdog watchdog) {
-    this.name = name;
-    this.plan = plan;
-    this.limit = limit;
-    this.schedule = schedule;
-    this.live = live;
-    this.budgets = budgets;
-    this.counters = counters;
-    this.backlog = backlog;
-    this.settlement = settlement;
-    this.verifier = verifier;
-    this.groups = groups;
-    this.watchdog = watchdog;
-  }
+record Admission(
+    String name,
+    Plan plan,
+    int limit,
+    Schedule schedule,
+    Set<Query> live,
+    List<ExtraWork> budgets,
+    Counters counters,
+    Backlog backlog,
+    Settlement settlement,
+    Verifier verifier,
+    GroupFlow groups,
+    Watchdog watchdog) {
 
   /** How many more clients may wait. */
   int capacity() {

@@ -2,7 +2,10 @@ package org.approxifer.torchserve.core;
 
 import org.pytorch.serve.util.messages.RequestInput;
 
-/** The one who waits for an answer. The router calls exactly one of the two replies, once. */
+/**
+ * The one who waits for an answer. The router calls exactly one of the two replies, once; and the
+ * error where the answer threw.
+ */
 public interface Client {
   /** The request as it came. Never changed by the router. */
   RequestInput request();

@@ -1,31 +1,25 @@
 package org.approxifer.torchserve.core;
 
+import java.util.List;
 import java.util.Map;
 
 /** What becomes of the reply to a decode job. */
-final class Decoded {
-  private final Plan plan;
-  private final Schedule schedule;
-  private final Settlement settlement;
-  private final Verifier verifier;
-
-  Decoded(Plan plan, Schedule schedule, Settlement settlement, Verifier verifier) {
-    this.plan = plan;
-    this.schedule = schedule;
-    this.settlement = settlement;
-    this.verifier = verifier;
-  }
+record Decoded(Plan plan, Schedule schedule, Settlement settlement, Verifier verifier) {
 
   /** Answers the members of a group that were decoded. */
   void settle(Group group, Reply reply) throws Unusable {
+    Map<Integer, Answer> answers = reply.answers(group);
     Map<Integer, Reply.Refusal> errors = reply.errors(group);
-    reply
-        .answers(group)
-        .forEach(
-            (index, answer) -> {
-              Query query = group.members.get(index);
-              give(query, verifier.decoded(query, answer));
-            });
+    for (Query query : plan.mode() == Plan.Mode.CODED ? group.toDecode() : List.<Query>of()) {
+      if (!answers.containsKey(query.index) && !errors.containsKey(query.index)) {
+        throw new Unusable("malformed reply: member " + query.index + " is left out");
+      }
+    }
+    answers.forEach(
+        (index, answer) -> {
+          Query query = group.members.get(index);
+          give(query, verifier.decoded(query, answer));
+        });
     errors.forEach(
         (index, error) -> {
           Query query = group.members.get(index);

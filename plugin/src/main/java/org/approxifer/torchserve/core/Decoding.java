@@ -3,14 +3,7 @@ package org.approxifer.torchserve.core;
 import java.util.List;
 
 /** Has members of systematic groups decoded from the answers of the others. */
-public final class Decoding {
-  private final Plan plan;
-  private final Backlog backlog;
-
-  Decoding(Plan plan, Backlog backlog) {
-    this.plan = plan;
-    this.backlog = backlog;
-  }
+public record Decoding(Plan plan, Backlog backlog) {
 
   /** The prediction of a member or a parity came. */
   void predicted(Group group, int index, byte[] prediction) {

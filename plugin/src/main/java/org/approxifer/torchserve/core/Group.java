@@ -199,9 +199,16 @@ public final class Group {
     return waiting().stream().filter(query -> all ? !query.solo : query.decoding).toList();
   }
 
-  /** Lets go of the tensors once nobody needs them. */
+  /**
+   * Lets go of the tensors once nobody needs them, and of the requests of a settled group: a late
+   * job, or the timer, would hold them for seconds.
+   */
   public void release() {
     predictions.clear();
     coded.clear();
+    if (settled()) {
+      timer.cancel();
+      members.stream().filter(Query::done).forEach(Query::release);
+    }
   }
 }

@@ -3,32 +3,16 @@ package org.approxifer.torchserve.core;
 import java.util.function.BooleanSupplier;
 
 /** Sends late work to one more worker, as far as the policy and its budget allow. */
-public final class Hedges {
+public record Hedges(
+    Plan plan,
+    Schedule schedule,
+    Lateness lateness,
+    ExtraWork extra,
+    Counters counters,
+    Backlog backlog) {
   private static final int MAX_AT_ONCE = 3;
   private static final int MAX_RESENDS = 3;
   private static final long AVOID_NANOS = 250_000_000L;
-
-  private final Plan plan;
-  private final Schedule schedule;
-  private final Lateness lateness;
-  private final ExtraWork extra;
-  private final Counters counters;
-  private final Backlog backlog;
-
-  Hedges(
-      Plan plan,
-      Schedule schedule,
-      Lateness lateness,
-      ExtraWork extra,
-      Counters counters,
-      Backlog backlog) {
-    this.plan = plan;
-    this.schedule = schedule;
-    this.lateness = lateness;
-    this.extra = extra;
-    this.counters = counters;
-    this.backlog = backlog;
-  }
 
   /** Sends a late query once more. */
   void hedge(Assignment late) {

@@ -91,7 +91,7 @@ public record Plan(
     LOCATE
   }
 
-  /** What becomes of a member that a screen finds doubtful. */
+  /** What becomes of a member that a screen suspects. */
   public enum OnWrong {
     @SerializedName("reexecute")
     REEXECUTE,
@@ -120,7 +120,7 @@ public record Plan(
    * @param maxExtraLoad what the policy may add to the load, per request
    * @param idempotent whether a request may run twice
    * @param verifyWait the client's answer waits for the check; else the check follows it
-   * @param onWrong what becomes of a member that a screen finds doubtful
+   * @param onWrong what becomes of a member that a screen suspects
    * @param probeEveryS how often each worker gets the archive's known query, or 0 for never
    * @param quarantine when a worker is kept from clients
    */

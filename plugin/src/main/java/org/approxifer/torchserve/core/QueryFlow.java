@@ -8,40 +8,21 @@ package org.approxifer.torchserve.core;
  *      └▶ died, unusable ─▶ again, alone, elsewhere; twice died ─▶ 500, never again
  * </pre>
  */
-final class QueryFlow implements Flow {
+record QueryFlow(
+    Plan plan,
+    Schedule schedule,
+    Lateness lateness,
+    Backlog backlog,
+    Settlement settlement,
+    Hedges hedges,
+    Decoding decoding,
+    Verifier verifier)
+    implements Flow {
   /** A query in flight at this many worker deaths is not sent again: it may be what kills them. */
   private static final int MAX_DEATHS = 2;
 
   private static final long AVOID_NANOS = 250_000_000L;
   private static final String ONCE = " (handler.approxifer.policy.idempotent)";
-
-  private final Plan plan;
-  private final Schedule schedule;
-  private final Lateness lateness;
-  private final Backlog backlog;
-  private final Settlement settlement;
-  private final Hedges hedges;
-  private final Decoding decoding;
-  private final Verifier verifier;
-
-  QueryFlow(
-      Plan plan,
-      Schedule schedule,
-      Lateness lateness,
-      Backlog backlog,
-      Settlement settlement,
-      Hedges hedges,
-      Decoding decoding,
-      Verifier verifier) {
-    this.plan = plan;
-    this.schedule = schedule;
-    this.lateness = lateness;
-    this.backlog = backlog;
-    this.settlement = settlement;
-    this.hedges = hedges;
-    this.decoding = decoding;
-    this.verifier = verifier;
-  }
 
   @Override
   public void answered(Assignment assignment, Answer answer, Reply reply) throws Unusable {

@@ -3,6 +3,8 @@ package org.approxifer.torchserve.core;
 import com.google.gson.Gson;
 import com.google.gson.JsonArray;
 import com.google.gson.JsonElement;
+import com.google.gson.JsonPrimitive;
+import com.google.gson.annotations.SerializedName;
 import java.nio.ByteBuffer;
 import java.nio.charset.StandardCharsets;
 import java.util.Arrays;
@@ -10,19 +12,21 @@ import java.util.HashMap;
 import java.util.Map;
 import java.util.Set;
 import java.util.TreeMap;
+import java.util.regex.Matcher;
+import java.util.regex.Pattern;
 
 /** A worker's reply frame (docs/protocol.md), taken apart. */
 public final class Reply {
   private static final byte[] MAGIC = {'A', 'X', 'F', '1'};
   private static final int PREFIX = MAGIC.length + Integer.BYTES;
 
-  /** How the header of a raw answer begins; its length and {@link #USUAL_END} follow. */
-  private static final byte[] USUAL =
-      "{\"kind\":\"raw\",\"sections\":[[\"answer\",".getBytes(StandardCharsets.US_ASCII);
+  /** The header of most replies: a raw answer, or one with its prediction. */
+  private static final Pattern USUAL =
+      Pattern.compile(
+          "\\{\"kind\":\"raw\",\"sections\":\\[\\[\"answer\",(\\d{1,9})](?:,\\[\"prediction\",(\\d{1,9})])?]}");
 
-  private static final byte[] USUAL_END = "]]}".getBytes(StandardCharsets.US_ASCII);
+  private static final int MAX_USUAL = 90;
   private static final Header USUAL_HEADER = new Header();
-  private static final int MAX_DIGITS = 9;
   private static final Gson GSON = new Gson();
 
   private final Header header;
@@ -65,15 +69,18 @@ public final class Reply {
 
   /** The header, as Gson reads it; what is not there is null, or empty. */
   private static final class Header {
-    JsonArray sections;
+    JsonArray sections = new JsonArray();
     Refusal error;
     String erasure;
     boolean unloaded;
     Map<Integer, Refusal> errors = new TreeMap<>();
     Set<Integer> alone = Set.of();
     Set<Integer> wrong = Set.of();
-    Set<Integer> doubtful;
-    Boolean agree;
+
+    @SerializedName("doubtful")
+    Set<Integer> suspected;
+
+    JsonPrimitive agree;
     Map<Integer, Item> answers = Map.of();
   }
 
@@ -90,64 +97,54 @@ public final class Reply {
       throw malformed("header of " + length + " bytes in a body of " + body.length);
     }
     int start = PREFIX + length;
-    if (usual(body, start)) {
+    String text = new String(body, PREFIX, length, StandardCharsets.UTF_8);
+    Matcher usual = USUAL.matcher(text);
+    if (length <= MAX_USUAL && usual.matches()) {
       Reply reply = new Reply(USUAL_HEADER);
-      reply.sections.put("answer", Arrays.copyOfRange(body, start, body.length));
-      return reply;
+      int end = reply.cut(body, start, "answer", Integer.parseInt(usual.group(1)));
+      if (usual.group(2) != null) {
+        end = reply.cut(body, end, "prediction", Integer.parseInt(usual.group(2)));
+      }
+      return reply.whole(body, end);
     }
     try {
-      String text = new String(body, PREFIX, length, StandardCharsets.UTF_8);
       Reply reply = new Reply(GSON.fromJson(text, Header.class));
-      reply.cut(body, start);
+      int end = start;
+      for (JsonElement section : reply.header.sections) {
+        JsonArray pair = section.getAsJsonArray();
+        end = reply.cut(body, end, pair.get(0).getAsString(), pair.get(1).getAsInt());
+      }
       reply.check(answer.status());
-      return reply;
+      return reply.whole(body, end);
     } catch (RuntimeException e) {
       throw malformed("header is not what was expected: " + e.getMessage());
     }
   }
 
-  /** True for a raw answer without anything else, which most replies are. */
-  private static boolean usual(byte[] body, int start) {
-    int end = start - USUAL_END.length;
-    int at = PREFIX + USUAL.length;
-    if (end - at < 1
-        || end - at > MAX_DIGITS
-        || !Arrays.equals(body, PREFIX, at, USUAL, 0, USUAL.length)
-        || !Arrays.equals(body, end, start, USUAL_END, 0, USUAL_END.length)) {
-      return false;
+  /** Copies a section and returns where the next one begins. */
+  private int cut(byte[] body, int start, String name, int length) throws Unusable {
+    int left = body.length - start;
+    if (length < 0 || length > left) {
+      throw malformed("section " + name + " of " + length + " bytes, " + left + " are left");
     }
-    int declared = 0;
-    for (; at < end; at++) {
-      if (body[at] < '0' || body[at] > '9') {
-        return false;
-      }
-      declared = 10 * declared + body[at] - '0';
-    }
-    return declared == body.length - start;
+    sections.put(name, Arrays.copyOfRange(body, start, start + length));
+    return start + length;
   }
 
-  private void cut(byte[] body, int offset) throws Unusable {
-    int start = offset;
-    for (JsonElement element : header.sections == null ? new JsonArray() : header.sections) {
-      JsonArray section = element.getAsJsonArray();
-      int length = section.get(1).getAsInt();
-      int left = body.length - start;
-      if (length < 0 || length > left) {
-        throw malformed(
-            "section " + section.get(0) + " of " + length + " bytes, " + left + " are left");
-      }
-      sections.put(section.get(0).getAsString(), Arrays.copyOfRange(body, start, start + length));
-      start += length;
+  private Reply whole(byte[] body, int end) throws Unusable {
+    if (end != body.length) {
+      throw malformed((body.length - end) + " bytes after the last section");
     }
-    if (start != body.length) {
-      throw malformed((body.length - start) + " bytes after the last section");
-    }
+    return this;
   }
 
   /** Checks what does not depend on the job, so that nothing is left half done later. */
   private void check(int status) throws Unusable {
     if (header.error != null) {
       header.error.check("error");
+    }
+    if (header.agree != null && !header.agree.isBoolean()) {
+      throw malformed("agree: expected true or false, found " + header.agree);
     }
     for (Map.Entry<Integer, Refusal> refused : header.errors.entrySet()) {
       refused.getValue().check("errors");
@@ -182,7 +179,7 @@ public final class Reply {
 
   /** What a comparison found, or null. */
   public Boolean agree() {
-    return header.agree;
+    return header.agree == null ? null : header.agree.getAsBoolean();
   }
 
   public boolean has(String section) {
@@ -229,8 +226,8 @@ public final class Reply {
   }
 
   /** Members of the group that are to be computed again. */
-  public Set<Integer> doubtful(Group group) throws Unusable {
-    return indices("doubtful", header.doubtful, group.members.size());
+  public Set<Integer> suspected(Group group) throws Unusable {
+    return indices("doubtful", header.suspected, group.members.size());
   }
 
   private static Set<Integer> indices(String key, Set<Integer> found, int end) throws Unusable {

@@ -9,7 +9,6 @@ import java.util.Set;
 import java.util.concurrent.locks.ReentrantLock;
 import java.util.function.Consumer;
 import java.util.function.Supplier;
-import org.approxifer.torchserve.core.Counters.Count;
 import org.approxifer.torchserve.core.verify.Verification;
 
 /**
@@ -31,11 +30,9 @@ public final class Router {
   private final Counters counters;
   private final Lateness lateness;
   private final ExtraWork extra;
+  private final Jobs jobs;
   private final Holders holders;
   private final HandOut handOut;
-  private final Settlement settlement;
-  private final QueryFlow queries;
-  private final GroupFlow groups;
   private final Probation probation;
   private final Watchdog watchdog;
   private final Admission admission;
@@ -53,17 +50,7 @@ public final class Router {
     extra = new ExtraWork(plan.policy().maxExtraLoad(), false);
     ExtraWork parityWork = new ExtraWork(plan.policy().maxExtraLoad(), true);
     holders = new Holders(plan, ledger, schedule);
-    handOut =
-        new HandOut(
-            lock,
-            schedule,
-            backlog,
-            ledger,
-            holders,
-            new Payloads(signer),
-            this::onHanded,
-            this::onTakenBack);
-    settlement = new Settlement(name, schedule, counters, live, replies);
+    Settlement settlement = new Settlement(name, schedule, counters, live, replies);
     Hedges hedges = new Hedges(plan, schedule, lateness, extra, counters, backlog);
     Decoding decoding = new Decoding(plan, backlog);
     Verification verification =
@@ -71,9 +58,9 @@ public final class Router {
             plan, schedule, lateness, counters, backlog, ledger, settlement, hedges, decoding);
     probation = verification.probation();
     Verifier verifier = verification.verifier();
-    queries =
+    QueryFlow queries =
         new QueryFlow(plan, schedule, lateness, backlog, settlement, hedges, decoding, verifier);
-    groups =
+    GroupFlow groups =
         new GroupFlow(
             plan,
             schedule,
@@ -87,6 +74,30 @@ public final class Router {
             decoding,
             verifier,
             queries);
+    jobs =
+        new Jobs(
+            out,
+            schedule,
+            counters,
+            lateness,
+            extra,
+            ledger,
+            holders,
+            backlog,
+            settlement,
+            probation,
+            queries,
+            groups);
+    handOut =
+        new HandOut(
+            lock,
+            schedule,
+            backlog,
+            ledger,
+            holders,
+            new Payloads(signer),
+            jobs::handed,
+            jobs::takenBack);
     watchdog = new Watchdog(name, clock, counters, settlement);
     admission =
         new Admission(
@@ -102,10 +113,10 @@ public final class Router {
             verifier,
             groups,
             watchdog);
-    state = state(verifier);
+    state = state(verifier, groups);
   }
 
-  private State state(Verifier verifier) {
+  private State state(Verifier verifier, GroupFlow groups) {
     return new State()
         .with(plan::report)
         .with(lateness::report)
@@ -156,37 +167,6 @@ public final class Router {
     return changed(() -> handOut.first(worker));
   }
 
-  private void onHanded(Assignment assignment) {
-    Task task = assignment.task;
-    out.add(assignment);
-    counters.handed(task.kind);
-    if (task.query != null) {
-      task.query.outstanding.add(assignment);
-      if (task.query.handOuts++ == 0) {
-        counters.queued(assignment.handedNanos - task.query.admittedNanos);
-      }
-    }
-    if (task.group != null) {
-      task.group.handed(assignment);
-    }
-    // Nobody waits for a parity that has come last; the group goes on without it.
-    if (task.kind != Task.Kind.PARITY || task.lane != Task.Lane.EXTRA) {
-      assignment.lateTimer = timer(assignment);
-    }
-  }
-
-  private Timers.Timer timer(Assignment assignment) {
-    return schedule.after(lateness.nanos(), () -> late(assignment));
-  }
-
-  private void onTakenBack(Assignment assignment) {
-    finish(assignment);
-    notBegun(assignment);
-    if (assignment.task.query != null) {
-      assignment.task.query.handOuts--;
-    }
-  }
-
   // ------------------------------------------------------------ what came
 
   /** A worker answered. Called once or more per assignment; only the first counts. */
@@ -202,146 +182,17 @@ public final class Router {
     }
     Reply parsed = reply;
     Unusable reason = unusable;
-    locked(() -> came(assignment, answer, parsed, reason));
-  }
-
-  private void came(Assignment assignment, Answer answer, Reply reply, Unusable reason) {
-    if (!finish(assignment)) {
-      counters.add(Count.DUPLICATE_CALLBACKS);
-      return;
-    }
-    Task task = assignment.task;
-    long service = schedule.now() - assignment.handedNanos;
-    Ledger.Entry worker = ledger.of(assignment.worker);
-    worker.answered(service, service <= lateness.nanos());
-    if (task.kind.forClients()) {
-      lateness.answered(assignment.handedNanos, service);
-    }
-    counters.served(task.kind, service);
-    if (!worker.slow()) {
-      lateness.record(service);
-    }
-    try {
-      if (reason != null) {
-        throw reason;
-      } else if (reply == null) {
-        settlement.answer(task.query, answer, Outcome.EXACT);
-        return;
-      }
-      if (reply.erasure() == null) {
-        worker.usable();
-      }
-      Reply.Refusal error = reply.error();
-      if (error != null) {
-        flow(task).refused(assignment, error.status(), error.message());
-      } else {
-        flow(task).answered(assignment, answer, reply);
-      }
-    } catch (Unusable e) {
-      erased(assignment, e.getMessage());
-    }
-  }
-
-  private void erased(Assignment assignment, String reason) {
-    counters.add(Count.ERASURES);
-    ledger.of(assignment.worker).erased(schedule.now());
-    // What is no number may be the client's own doing; a probe tells.
-    probation.unusable(assignment.worker);
-    settlement.note(
-        true,
-        "worker "
-            + assignment.worker
-            + " gave no usable answer to a "
-            + assignment.described()
-            + ": "
-            + reason);
-    flow(assignment.task).erased(assignment, reason);
+    locked(() -> jobs.answered(assignment, answer, parsed, reason));
   }
 
   /** A worker died, or TorchServe answered for it. */
   public void failed(Assignment assignment, int status, String message) {
-    locked(
-        () -> {
-          if (!finish(assignment)) {
-            counters.add(Count.DUPLICATE_CALLBACKS);
-          } else if (message != null && message.startsWith("Worker died")) {
-            counters.add(Count.WORKER_DEATHS);
-            settlement.note(
-                true, "worker " + assignment.worker + " died with a " + assignment.described());
-            ledger.of(assignment.worker).died(schedule.now());
-            holders.left(assignment.worker);
-            flow(assignment.task).died(assignment);
-          } else {
-            ledger.of(assignment.worker).returned();
-            flow(assignment.task).failed(assignment, status, message);
-          }
-        });
+    locked(() -> jobs.failed(assignment, status, message));
   }
 
   /** TorchServe put a job back that its worker never started (scale-down). */
   public void returned(Assignment assignment) {
-    locked(
-        () -> {
-          if (finish(assignment)) {
-            notBegun(assignment);
-            counters.add(Count.RETURNED);
-            putBack(assignment.task);
-          }
-        });
-  }
-
-  private void notBegun(Assignment assignment) {
-    ledger.of(assignment.worker).returned();
-    if (assignment.task.group != null) {
-      assignment.task.group.notBegun(assignment);
-    }
-  }
-
-  private void putBack(Task task) {
-    if (task.query != null) {
-      queries.returned(task);
-    } else if (!task.dead()) {
-      backlog.addFirst(task);
-    }
-  }
-
-  /** Called by a timer, under the lock. */
-  private void late(Assignment assignment) {
-    if (assignment.done) {
-      return;
-    }
-    counters.add(Count.LATE);
-    assignment.late = true;
-    ledger.of(assignment.worker).late(schedule.now());
-    extra.open(ledger.someInTrouble(schedule.now()));
-    flow(assignment.task).late(assignment);
-  }
-
-  private Flow flow(Task task) {
-    return switch (task.kind) {
-      case RAW, HEDGE -> queries;
-      case PARITY, ENCODE, CODED, DECODE -> groups;
-      case SCREEN, COMPARE, PROBE -> task.flow();
-    };
-  }
-
-  /** True the first time; undoes what the hand-out noted. */
-  private boolean finish(Assignment assignment) {
-    if (assignment.done) {
-      return false;
-    }
-    assignment.done = true;
-    out.remove(assignment);
-    if (assignment.lateTimer != null) {
-      assignment.lateTimer.cancel();
-    }
-    Task task = assignment.task;
-    if (task.query != null) {
-      task.query.outstanding.remove(assignment);
-    } else if (task.group != null) {
-      task.group.outstanding.remove(assignment);
-    }
-    return true;
+    locked(() -> jobs.returned(assignment));
   }
 
   // ------------------------------------------------------------------ watch
@@ -358,14 +209,7 @@ public final class Router {
           holders.keep(workers);
           extra.open(ledger.someInTrouble(schedule.now()));
           watchdog.observe(workers, registered, schedule.now());
-          for (Assignment assignment : new ArrayList<>(out)) {
-            if (watchdog.forgotten(assignment) && finish(assignment)) {
-              counters.add(Count.UNRETURNED);
-              settlement.note(
-                  true, "worker " + assignment.worker + " left with a " + assignment.described());
-              putBack(assignment.task);
-            }
-          }
+          jobs.forget(watchdog::forgotten);
           new ArrayList<>(live).forEach(watchdog::check);
           backlog.sweep();
           probation.guard(workers);

@@ -35,7 +35,16 @@ public final class Settlement {
       return false;
     }
     counters.settled(outcome, schedule.now() - query.admittedNanos);
-    reply(query, () -> client.answer(answer, outcome));
+    reply(
+        query,
+        () -> {
+          try {
+            client.answer(answer, outcome);
+          } catch (RuntimeException e) {
+            client.error(500, "the model's answer could not be sent: " + e);
+            throw e;
+          }
+        });
     return true;
   }
 

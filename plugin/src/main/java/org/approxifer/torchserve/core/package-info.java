@@ -6,8 +6,10 @@
  *    ▲                 │  ▲                                            │
  *    └──── settle ─────┘  └────────── answered / failed ◀──────────────┘
  *
- *  Group: queries coded together      Lateness, ExtraWork, Ledger: judge the workers
+ *  Jobs: what workers have            QueryFlow, GroupFlow: what becomes of their answers
+ *  Group: queries coded together      Lateness, ExtraWork, Ledger: tell how the workers do
  *  Timers: late, group delay          guard(): finds what nobody calls back
+ *  Verifier, Probation: the seam behind which core.verify checks answers
  * </pre>
  *
  * <p>Nothing here knows TorchServe's queue, threads or sockets; of its classes only the request

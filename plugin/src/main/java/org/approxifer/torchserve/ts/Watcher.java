@@ -4,7 +4,6 @@ import com.google.gson.JsonParseException;
 import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
-import java.util.ArrayList;
 import java.util.Collections;
 import java.util.IdentityHashMap;
 import java.util.List;
@@ -65,22 +64,27 @@ final class Watcher implements Runnable {
     long watch = System.nanoTime();
     long guard = watch;
     while (true) {
-      try {
-        timers.runDue();
-        long now = System.nanoTime();
-        ModelManager models = ModelManager.getInstance();
-        if (models != null && now - watch >= 0) {
-          watch = now + WATCH_NANOS;
-          watch(models);
-        }
-        if (models != null && now - guard >= 0) {
-          guard = now + GUARD_NANOS;
-          guard(models);
-        }
-      } catch (RuntimeException e) {
-        LOGGER.error("the watcher goes on after an error", e);
+      safely(timers::runDue);
+      long now = System.nanoTime();
+      ModelManager models = ModelManager.getInstance();
+      if (models != null && now - watch >= 0) {
+        watch = now + WATCH_NANOS;
+        safely(() -> watch(models));
+      }
+      if (models != null && now - guard >= 0) {
+        guard = now + GUARD_NANOS;
+        attachments.forEach(attachment -> safely(() -> guard(attachment, models)));
       }
       LockSupport.parkNanos(this, timers.untilNext(WATCH_NANOS));
+    }
+  }
+
+  /** Without this thread nothing is late, attached, or ended: nothing that is thrown ends it. */
+  private static void safely(Runnable work) {
+    try {
+      work.run();
+    } catch (Throwable e) {
+      LOGGER.error("the watcher goes on after an error", e);
     }
   }
 
@@ -122,17 +126,15 @@ final class Watcher implements Runnable {
     }
   }
 
-  private void guard(ModelManager models) {
-    for (Attachment attachment : new ArrayList<>(attachments)) {
-      attachment.guard(models);
-      if (attachment.finished()) {
-        attachments.remove(attachment);
-        attachment.detach();
-        LOGGER.info(
-            "{} version {} is no longer served",
-            attachment.model().getModelName(),
-            attachment.model().getVersion());
-      }
+  private void guard(Attachment attachment, ModelManager models) {
+    attachment.guard(models);
+    if (attachment.finished()) {
+      attachments.remove(attachment);
+      attachment.detach();
+      LOGGER.info(
+          "{} version {} is no longer served",
+          attachment.model().getModelName(),
+          attachment.model().getVersion());
     }
   }
 }

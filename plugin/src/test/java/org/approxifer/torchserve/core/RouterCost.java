@@ -10,8 +10,6 @@ import java.util.HashSet;
 import java.util.List;
 import java.util.Set;
 import java.util.concurrent.locks.LockSupport;
-import org.pytorch.serve.util.messages.InputParameter;
-import org.pytorch.serve.util.messages.RequestInput;
 
 /**
  * What the router costs per request: offer, poll and answered, in µs of processor time of all
@@ -140,9 +138,9 @@ public final class RouterCost {
     if (number % TIMERS_EVERY == 0) {
       timers.runDue();
     }
-    Waiting client = offer();
+    JavaClient client = offer();
     if (idle) {
-      while (!client.done) {
+      while (client.outcome() == null) {
         LockSupport.park(this);
       }
     } else {
@@ -150,8 +148,8 @@ public final class RouterCost {
     }
   }
 
-  private Waiting offer() {
-    Waiting client = new Waiting(Thread.currentThread());
+  private JavaClient offer() {
+    JavaClient client = new JavaClient(Thread.currentThread());
     router.offer(client);
     return client;
   }
@@ -200,65 +198,5 @@ public final class RouterCost {
     ByteBuffer frame = ByteBuffer.allocate(8 + text.length + 4);
     frame.put(new byte[] {'A', 'X', 'F', '1'}).putInt(text.length).put(text).put(new byte[4]);
     return new Answer(frame.array(), "text/plain", 200, null, null);
-  }
-
-  private static final class Waiting implements Client {
-    private final RequestInput request = new RequestInput("request");
-    private final Thread thread;
-    private volatile boolean done;
-
-    Waiting(Thread thread) {
-      this.thread = thread;
-      request.addParameter(new InputParameter("body", new byte[] {1, 2, 3}));
-    }
-
-    @Override
-    public RequestInput request() {
-      return request;
-    }
-
-    @Override
-    public boolean codable() {
-      return true;
-    }
-
-    @Override
-    public boolean framed() {
-      return true;
-    }
-
-    @Override
-    public boolean exactOnly() {
-      return false;
-    }
-
-    @Override
-    public long deadlineNanos() {
-      return 0;
-    }
-
-    @Override
-    public boolean gone() {
-      return false;
-    }
-
-    @Override
-    public long expiresAtMillis() {
-      return Long.MAX_VALUE;
-    }
-
-    @Override
-    public void scheduled() {}
-
-    @Override
-    public void answer(Answer answer, Outcome outcome) {
-      done = true;
-      LockSupport.unpark(thread);
-    }
-
-    @Override
-    public void error(int status, String message) {
-      throw new IllegalStateException(status + " " + message);
-    }
   }
 }

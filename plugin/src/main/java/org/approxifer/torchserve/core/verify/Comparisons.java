@@ -16,16 +16,8 @@ import org.approxifer.torchserve.core.verify.CompareTask.Verdict;
  * Whether two predictions are the same. Equal bytes are equal; what differs is compared by a worker
  * with a tolerance, for numbers are Python's business.
  */
-final class Comparisons implements Flow {
+record Comparisons(Schedule schedule, Backlog backlog) implements Flow {
   private static final long IMPARTIAL_NANOS = 100_000_000L;
-
-  private final Schedule schedule;
-  private final Backlog backlog;
-
-  Comparisons(Schedule schedule, Backlog backlog) {
-    this.schedule = schedule;
-    this.backlog = backlog;
-  }
 
   /**
    * @param parties workers that should not compare

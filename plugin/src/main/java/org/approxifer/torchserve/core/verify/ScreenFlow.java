@@ -15,21 +15,10 @@ import org.approxifer.torchserve.core.Unusable;
 import org.pytorch.serve.util.messages.RequestInput;
 
 /** The job of a worker that tells which answers of a group do not fit to the others. */
-final class ScreenFlow implements Flow {
+record ScreenFlow(Plan plan, Settlement settlement, Hedges hedges, ScreenVerifier verifier)
+    implements Flow {
   private static final int MAX_FAILURES = 2;
   private static final int MAX_RESENDS = 2;
-
-  private final Plan plan;
-  private final Settlement settlement;
-  private final Hedges hedges;
-  private final ScreenVerifier verifier;
-
-  ScreenFlow(Plan plan, Settlement settlement, Hedges hedges, ScreenVerifier verifier) {
-    this.plan = plan;
-    this.settlement = settlement;
-    this.hedges = hedges;
-    this.verifier = verifier;
-  }
 
   Task task(Group group) {
     return new ScreenTask(group);
@@ -39,7 +28,7 @@ final class ScreenFlow implements Flow {
   public void answered(Assignment assignment, Answer answer, Reply reply) throws Unusable {
     Group group = assignment.task.group;
     Set<Integer> wrong = reply.wrong(plan.numWorkers());
-    Set<Integer> suspected = reply.doubtful(group);
+    Set<Integer> suspected = reply.suspected(group);
     if (Screen.of(group).stage == Screen.Stage.RUNNING) { // else the job was sent twice
       verifier.screened(group, wrong, suspected);
     }

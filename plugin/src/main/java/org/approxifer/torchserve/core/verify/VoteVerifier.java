@@ -2,10 +2,10 @@ package org.approxifer.torchserve.core.verify;
 
 import org.approxifer.torchserve.core.Backlog;
 import org.approxifer.torchserve.core.Computation;
-import org.approxifer.torchserve.core.NoVerifier;
 import org.approxifer.torchserve.core.Plan;
 import org.approxifer.torchserve.core.Query;
 import org.approxifer.torchserve.core.Task;
+import org.approxifer.torchserve.core.Verifier;
 
 /**
  * Asks more workers.
@@ -18,7 +18,7 @@ import org.approxifer.torchserve.core.Task;
  *
  * <p>Other checks do the same for queries that they cannot check in a group.
  */
-class VoteVerifier extends NoVerifier {
+class VoteVerifier implements Verifier {
   private final Plan plan;
   private final Backlog backlog;
   private final Voting voting;

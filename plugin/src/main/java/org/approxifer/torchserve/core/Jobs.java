@@ -1,0 +1,209 @@
+package org.approxifer.torchserve.core;
+
+import java.util.ArrayList;
+import java.util.Set;
+import java.util.function.Predicate;
+import org.approxifer.torchserve.core.Counters.Count;
+
+/**
+ * Jobs that are with a worker, and what first becomes of their answers. Under the router's lock.
+ *
+ * @param out those that have not been answered
+ */
+record Jobs(
+    Set<Assignment> out,
+    Schedule schedule,
+    Counters counters,
+    Lateness lateness,
+    ExtraWork extra,
+    Ledger ledger,
+    Holders holders,
+    Backlog backlog,
+    Settlement settlement,
+    Probation probation,
+    QueryFlow queries,
+    GroupFlow groups) {
+  /** A worker was handed a task. */
+  void handed(Assignment assignment) {
+    Task task = assignment.task;
+    out.add(assignment);
+    counters.handed(task.kind);
+    if (task.query != null) {
+      task.query.outstanding.add(assignment);
+      if (task.query.handOuts++ == 0) {
+        counters.queued(assignment.handedNanos - task.query.admittedNanos);
+      }
+    }
+    if (task.group != null) {
+      task.group.handed(assignment);
+    }
+    // Nobody waits for a parity that has come last; the group goes on without it.
+    if (task.kind != Task.Kind.PARITY || task.lane != Task.Lane.EXTRA) {
+      assignment.lateTimer = timer(assignment);
+    }
+  }
+
+  private Timers.Timer timer(Assignment assignment) {
+    return schedule.after(lateness.nanos(), () -> late(assignment));
+  }
+
+  /** It was interrupted before it began. */
+  void takenBack(Assignment assignment) {
+    finish(assignment);
+    notBegun(assignment);
+    if (assignment.task.query != null) {
+      assignment.task.query.handOuts--;
+    }
+  }
+
+  /**
+   * A worker answered.
+   *
+   * @param reply what it said, or null if that is not framed
+   * @param reason why it cannot be used, or null
+   */
+  void answered(Assignment assignment, Answer answer, Reply reply, Unusable reason) {
+    if (!finish(assignment)) {
+      counters.add(Count.DUPLICATE_CALLBACKS);
+      return;
+    }
+    Task task = assignment.task;
+    long service = schedule.now() - assignment.handedNanos;
+    Ledger.Entry worker = ledger.of(assignment.worker);
+    worker.answered(service, service <= lateness.nanos());
+    if (task.kind.forClients()) {
+      lateness.answered(assignment.handedNanos, service);
+    }
+    counters.served(task.kind, service);
+    if (!worker.slow()) {
+      lateness.record(service);
+    }
+    try {
+      if (reason != null) {
+        throw reason;
+      } else if (reply == null) {
+        settlement.answer(task.query, answer, Outcome.EXACT);
+        return;
+      }
+      if (reply.erasure() == null) {
+        worker.usable();
+      }
+      Reply.Refusal error = reply.error();
+      if (error != null) {
+        flow(task).refused(assignment, error.status(), error.message());
+      } else {
+        flow(task).answered(assignment, answer, reply);
+      }
+    } catch (Unusable e) {
+      erased(assignment, e.getMessage());
+    }
+  }
+
+  private void erased(Assignment assignment, String reason) {
+    counters.add(Count.ERASURES);
+    ledger.of(assignment.worker).erased(schedule.now());
+    // What is no number may be the client's own doing; a probe tells.
+    probation.unusable(assignment.worker);
+    settlement.note(
+        true,
+        "worker "
+            + assignment.worker
+            + " gave no usable answer to a "
+            + assignment.described()
+            + ": "
+            + reason);
+    flow(assignment.task).erased(assignment, reason);
+  }
+
+  /** A worker died, or TorchServe answered for it. */
+  void failed(Assignment assignment, int status, String message) {
+    if (!finish(assignment)) {
+      counters.add(Count.DUPLICATE_CALLBACKS);
+    } else if (message != null && message.startsWith("Worker died")) {
+      counters.add(Count.WORKER_DEATHS);
+      settlement.note(
+          true, "worker " + assignment.worker + " died with a " + assignment.described());
+      ledger.of(assignment.worker).died(schedule.now());
+      holders.left(assignment.worker);
+      flow(assignment.task).died(assignment);
+    } else {
+      ledger.of(assignment.worker).returned();
+      flow(assignment.task).failed(assignment, status, message);
+    }
+  }
+
+  /** TorchServe put a job back that its worker never started (scale-down). */
+  void returned(Assignment assignment) {
+    if (finish(assignment)) {
+      notBegun(assignment);
+      counters.add(Count.RETURNED);
+      putBack(assignment.task);
+    }
+  }
+
+  private void notBegun(Assignment assignment) {
+    ledger.of(assignment.worker).returned();
+    if (assignment.task.group != null) {
+      assignment.task.group.notBegun(assignment);
+    }
+  }
+
+  private void putBack(Task task) {
+    if (task.query != null) {
+      queries.returned(task);
+    } else if (!task.dead()) {
+      backlog.addFirst(task);
+    }
+  }
+
+  /** Called by a timer, under the lock. */
+  private void late(Assignment assignment) {
+    if (assignment.done) {
+      return;
+    }
+    counters.add(Count.LATE);
+    assignment.late = true;
+    ledger.of(assignment.worker).late(schedule.now());
+    extra.open(ledger.someInTrouble(schedule.now()));
+    flow(assignment.task).late(assignment);
+  }
+
+  private Flow flow(Task task) {
+    return switch (task.kind) {
+      case RAW, HEDGE -> queries;
+      case PARITY, ENCODE, CODED, DECODE -> groups;
+      case SCREEN, COMPARE, PROBE -> task.flow();
+    };
+  }
+
+  /** True the first time; undoes what the hand-out noted. */
+  private boolean finish(Assignment assignment) {
+    if (assignment.done) {
+      return false;
+    }
+    assignment.done = true;
+    out.remove(assignment);
+    if (assignment.lateTimer != null) {
+      assignment.lateTimer.cancel();
+    }
+    Task task = assignment.task;
+    if (task.query != null) {
+      task.query.outstanding.remove(assignment);
+    } else if (task.group != null) {
+      task.group.outstanding.remove(assignment);
+    }
+    return true;
+  }
+
+  /** Puts back what its worker left with. */
+  void forget(Predicate<Assignment> forgotten) {
+    for (Assignment assignment : new ArrayList<>(out)) {
+      if (forgotten.test(assignment) && finish(assignment)) {
+        counters.add(Count.UNRETURNED);
+        settlement.note(
+            true, "worker " + assignment.worker + " left with a " + assignment.described());
+        putBack(assignment.task);
+      }
+    }
+  }
+}
