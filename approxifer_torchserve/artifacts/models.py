@@ -16,9 +16,9 @@ from approxifer_torchserve.artifacts.modules import (
     ModelError,
     fitting_weights,
     import_name,
-    load_saved,
     make_module,
 )
+from approxifer_torchserve.artifacts.saved import load_saved
 
 
 def load_model(source: str, weights: Path | None = None) -> tuple[nn.Module, str]:

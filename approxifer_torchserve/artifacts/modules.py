@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-import pickle
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 
@@ -78,27 +76,6 @@ def make_module(argument: str, path: Path) -> nn.Module:
     if not isinstance(made, nn.Module):
         raise ModelError(f"{argument}: the class in {path.name} is no nn.Module")
     return made
-
-
-def load_saved(argument: str, path: Path) -> Any:
-    """Reads a file of ``torch.save`` without running code that may be in it.
-
-    Args:
-        argument: What the file was given for; errors begin with it.
-        path: A state dict or a checkpoint.
-
-    Returns:
-        What was saved, on the CPU.
-
-    Raises:
-        ModelError: There is no such file, or it holds more than tensors and plain values.
-    """
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except (EOFError, OSError, RuntimeError, ValueError, pickle.UnpicklingError) as error:
-        raise ModelError(
-            f"{argument}: {path} cannot be read without running code that may be in it: {error}"
-        ) from error
 
 
 def fitting_weights(state: Mapping[str, Tensor], module: nn.Module) -> dict[str, Tensor] | None:

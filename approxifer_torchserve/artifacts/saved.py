@@ -8,6 +8,8 @@ from typing import Any
 
 import torch
 
+from approxifer_torchserve.artifacts.modules import ModelError
+
 
 class _Unread:
     """Stands for an object that was left out, such as a ``Path`` among hyperparameters."""
@@ -19,22 +21,29 @@ class _Unread:
         pass
 
 
-def read_saved(path: Path) -> Any:
+def load_saved(argument: str, path: Path) -> Any:
     """Reads a file with ``weights_only``; what that refuses is left out, and never made.
 
     Args:
+        argument: What the file was given for; errors begin with it.
         path: The file, such as a Lightning checkpoint.
 
     Returns:
         What was saved, tensors on the CPU, with an empty object for each that was left out.
 
     Raises:
-        OSError: The file cannot be read.
-        pickle.UnpicklingError: An object cannot be left out (a class of its own that is a dict or
-            a list), or the file is broken.
-        RuntimeError: The file is broken.
-        ValueError: It is of another format.
+        ModelError: The file cannot be read so: it is broken, or an object in it cannot be left
+            out (a class of its own that is a dict or a list).
     """
+    try:
+        return _read(path)
+    except (EOFError, OSError, RuntimeError, ValueError, pickle.UnpicklingError) as error:
+        raise ModelError(
+            f"{argument}: {path} cannot be read without running code that may be in it: {error}"
+        ) from error
+
+
+def _read(path: Path) -> Any:
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:

@@ -14,6 +14,9 @@ from torch import Tensor
 from approxifer_torchserve.codes.plan import Mode, Plan
 from approxifer_torchserve.codes.pytree import Flat, PyTree, by_pattern, check_mask, flatten
 
+#: The role of the weights that serve the queries themselves.
+BASE = "base"
+
 
 class NotRecoverableError(ValueError):
     """The answers that came do not determine every query's prediction.
@@ -128,12 +131,12 @@ class Code(ABC):
         that were made for this code, such as a trained parity; whoever computes answers must be
         given them by these names.
         """
-        return ("base",) * self.num_workers
+        return (BASE,) * self.num_workers
 
     @property
     def roles(self) -> tuple[str, ...]:
         """The names in ``models`` beside ``base``, each once, in order."""
-        return tuple(dict.fromkeys(name for name in self.models if name != "base"))
+        return tuple(dict.fromkeys(name for name in self.models if name != BASE))
 
     def encode(self, queries: PyTree, *, batch_dims: int = 0) -> PyTree:
         """Turns the queries of a group into its coded queries.

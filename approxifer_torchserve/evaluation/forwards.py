@@ -13,11 +13,11 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from approxifer_torchserve.codes import Code, LinearCode
+from approxifer_torchserve.codes.base import BASE
 from approxifer_torchserve.codes.pytree import PyTree
 
 Forward = Callable[[PyTree], PyTree]
 """The model on a batch: leaves ``[n, *q]`` to leaves ``[n, *p]``."""
-BASE = "base"
 """The user's model, among the names in a code's ``models``."""
 
 

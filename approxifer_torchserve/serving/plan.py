@@ -14,6 +14,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from approxifer_torchserve.codes import Mode
+from approxifer_torchserve.codes.base import BASE
 from approxifer_torchserve.serving.config import (
     CodeConfig,
     ConfigError,
@@ -24,8 +25,6 @@ from approxifer_torchserve.serving.config import (
 
 PLAN_FILE = "plan.json"
 FORMAT = 1
-BASE = "base"
-"""The role of the handler's own weights."""
 
 Check = Literal["none", "pair", "vote", "screen", "locate"]
 

@@ -9,9 +9,9 @@ from torch import nn
 from approxifer_torchserve.artifacts.modules import (
     ModelError,
     fitting_weights,
-    load_saved,
     make_module,
 )
+from approxifer_torchserve.artifacts.saved import load_saved
 
 NET = "from torch import nn\nfrom layers import SIZE\n\nclass Net(nn.Linear):\n"
 NET += "    def __init__(self):\n        super().__init__(SIZE, 2)\n"

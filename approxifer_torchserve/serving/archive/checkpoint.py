@@ -6,7 +6,6 @@ Lightning itself is not needed: the callback ``DegradedAccuracy`` leaves plain v
 from __future__ import annotations
 
 import json
-import pickle
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ from approxifer_torchserve.artifacts.modules import (
     fitting_weights,
     make_module,
 )
-from approxifer_torchserve.artifacts.saved import read_saved
+from approxifer_torchserve.artifacts.saved import load_saved
 from approxifer_torchserve.serving.archive.packing import ArchiveError
 
 CALLBACK = "DegradedAccuracy"
@@ -58,10 +57,9 @@ def unpack_checkpoint(
         ArchiveError: The checkpoint holds no measurement, no such code, or other weights.
     """
     try:
-        saved = read_saved(path)
-    except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError) as error:
+        saved = load_saved("checkpoint", path)
+    except ModelError as error:
         raise ArchiveError(
-            f"checkpoint {path} cannot be read without running code that may be in it: "
             f"{str(error).splitlines()[0]}; give the weights by --serialized-file (a file of "
             "torch.save(module.state_dict(), …)) and the report by --report"
         ) from error

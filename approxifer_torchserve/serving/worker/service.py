@@ -24,8 +24,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+from approxifer_torchserve.codes.base import BASE
 from approxifer_torchserve.faults import WorkerFaults
-from approxifer_torchserve.serving.plan import BASE, Plan
+from approxifer_torchserve.serving.plan import Plan
 from approxifer_torchserve.serving.worker import request_ids, trees, wire
 from approxifer_torchserve.serving.worker.answers import (
     UNSUPPORTED,
