@@ -5,11 +5,11 @@
 2. *With frames* each client gets what the twin gives: status, phrase, content type, headers, body.
    a. If the twin's batch goes well, it is the twin's answer from the same batch. A batch goes well
       if no client gets an error in it who gets none alone.
-   b. If it does not (one client's fault became everybody's) or holds errors, and for handlers
-      whose answers do not
-      depend on the batch by design, it is what the twin gives to a batch of that client alone; for
-      handlers that do mix rows also what it gives to a batch of those who are answered alone, and
-      to the same batch had the answers that cannot be sent been harmless.
+   b. If it does not (one client's fault became everybody's), and for handlers whose answers do not
+      depend on the batch by design, it is what the twin gives to a batch of that client alone. For
+      handlers that do mix rows also: what it gives to a batch of those who are answered alone, with
+      or without those whose answers cannot be sent. A batch that went well with errors in it may
+      always have been answered one by one.
    c. The twin is one that has just started, so that nothing of failed requests is left in it. What
       the twin gives that lived through the same batches is right too, if that went well.
    d. Explanations and descriptions, and requests without a frame among jobs, are batches of
@@ -49,12 +49,13 @@ def expected(spec: Spec, named: list[Named], alive: Twin, fresh: Twin) -> list[l
         if not well or not spec.mixing or any(ours.bad for batch in well for ours in batch):
             right = [[*of, alone] for of, alone in zip(right, lone, strict=True)]
         if not well and spec.mixing:
-            good = [one for one, alone in zip(unit, lone, strict=True) if not alone.bad]
-            shown = [
-                (i, query.harmless()) if _unsendable(alone) else (i, query)
-                for (i, query), alone in zip(unit, lone, strict=True)
+            good = [one for one, alone in zip(unit, lone, strict=True) if alone.kind == "answer"]
+            whole = [
+                one if one in good else (one[0], one[1].harmless())
+                for one, alone in zip(unit, lone, strict=True)
+                if one in good or _unsendable(one[1], alone)
             ]
-            for batch in (good, shown) if good else ():
+            for batch in (good, whole) if good else ():
                 fresh.start()
                 together = dict(zip([i for i, _ in batch], fresh.ask(batch), strict=True))
                 for one, of in zip(unit, right, strict=True):
@@ -63,8 +64,8 @@ def expected(spec: Spec, named: list[Named], alive: Twin, fresh: Twin) -> list[l
     return [found[i] for i, _ in named]
 
 
-def _unsendable(alone: Outcome) -> bool:
-    return alone.kind == "nothing" or alone.phrase == UNSUPPORTED
+def _unsendable(query: Query, alone: Outcome) -> bool:
+    return not query.ask("fails") and (alone.kind == "nothing" or alone.phrase == UNSUPPORTED)
 
 
 def units(named: list[Named]) -> list[list[Named]]:
