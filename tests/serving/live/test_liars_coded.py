@@ -86,7 +86,7 @@ def test_a_gross_liar_among_screened_workers_reaches_nobody_and_is_quarantined(l
     assert wrong(light) == []
     state = honest_are_unharmed(live, "screened", liar)
     assert state["counters"]["screened"] > 0
-    assert state["counters"]["doubtful"] > 0
+    assert state["counters"]["suspected"] > 0
 
 
 def test_a_located_liar_is_left_out_and_suspected(live, load, room):
