@@ -15,8 +15,8 @@ import tempfile
 from itertools import product
 from pathlib import Path
 
+from plans import plan_json
 from plugin_classes import MAIN, TEST, compile_plugin, server_jar, tool
-from router_bench import plan_json
 
 WORKERS = (8, 72, 256)
 WAITING = (0, 10_000)

@@ -7,7 +7,7 @@ import time
 import jpype
 import pytest
 from liars_world import World
-from router_bench import plan_json
+from plans import plan_json
 
 ONE = {"models": ["base", "base", "base", "parity"]}
 TWO = {

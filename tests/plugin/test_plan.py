@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from router_bench import plan_json
+from plans import plan_json
 
 
 def refusal(core, text):

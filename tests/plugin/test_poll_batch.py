@@ -4,7 +4,7 @@ from pathlib import Path
 
 import jpype
 import pytest
-from router_bench import plan_json
+from plans import plan_json
 
 
 @pytest.fixture(scope="session")

@@ -4,7 +4,7 @@ import json
 
 import pytest
 from liars_world import World
-from router_bench import plan_json
+from plans import plan_json
 
 SCREEN = {"mode": "systematic", "check": "screen", "queries": 2, "num_workers": 7}
 E1 = {

@@ -1,5 +1,9 @@
 """Whatever a worker sends back ends in an answer for its client and leaves nothing behind."""
 
+import threading
+import time
+
+import jpype
 import pytest
 from router_bench import frame
 from screen_bench import parity_check, quiet, respond
@@ -222,4 +226,28 @@ def test_an_answer_that_the_client_cannot_be_sent_is_followed_by_an_error(bench)
     status, message = client.reply
     assert status == 500
     assert "could not be sent" in message
+    assert quiet(b)
+
+
+def held(b, body):
+    """How long an answer took, and the longest that another thread waited meanwhile, in s."""
+    b.offer()
+    job = b.poll("9000")
+    answer = b.core.Answer(jpype.JArray(jpype.JByte)(body), "text/plain", 200, None, None)
+    longest, begin = 0, time.perf_counter()
+    thread = threading.Thread(target=lambda: b.router.answered(job, answer))
+    thread.start()
+    while thread.is_alive():
+        asked = time.perf_counter()
+        b.router.capacity()
+        longest = max(longest, time.perf_counter() - asked)
+    return time.perf_counter() - begin, longest
+
+
+def test_a_long_header_is_read_while_others_go_on(bench):
+    b = bench()
+    b.live("9000")
+    body = frame(sections=[("answer", b"cat")], kind="raw", wrong=list(range(500_000)))
+    times = [held(b, body) for _ in range(8)]
+    assert any(longest < took / 2 for took, longest in times), times
     assert quiet(b)

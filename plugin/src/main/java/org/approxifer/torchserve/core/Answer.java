@@ -41,6 +41,12 @@ public record Answer(
   }
 
   private static boolean breaks(CharSequence text) {
-    return text != null && text.chars().anyMatch(c -> c < ' ' && c != '\t' || c == 127);
+    for (int i = 0; text != null && i < text.length(); i++) {
+      char c = text.charAt(i);
+      if (c < ' ' && c != '\t' || c == 127) {
+        return true;
+      }
+    }
+    return false;
   }
 }

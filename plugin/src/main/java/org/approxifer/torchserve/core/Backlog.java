@@ -1,7 +1,7 @@
 package org.approxifer.torchserve.core;
 
 import java.util.ArrayDeque;
-import java.util.EnumMap;
+import java.util.ArrayList;
 import java.util.HashMap;
 import java.util.Iterator;
 import java.util.List;
@@ -14,14 +14,14 @@ import java.util.function.Predicate;
  * Tasks that one worker alone may have, its probes, wait beside them.
  */
 public final class Backlog {
-  private final Map<Task.Lane, ArrayDeque<Task>> lanes = new EnumMap<>(Task.Lane.class);
+  private final List<ArrayDeque<Task>> lanes = new ArrayList<>(Task.Lane.values().length);
   private final Map<String, Task> own = new HashMap<>();
   private int size;
   private int dropped;
 
   Backlog() {
-    for (Task.Lane lane : Task.Lane.values()) {
-      lanes.put(lane, new ArrayDeque<>());
+    for (int lane = 0; lane < Task.Lane.values().length; lane++) {
+      lanes.add(new ArrayDeque<>());
     }
   }
 
@@ -30,7 +30,7 @@ public final class Backlog {
     if (keep(task)) {
       return;
     }
-    lanes.get(task.lane).addLast(task);
+    lane(task.lane).addLast(task);
     count(task, 1);
   }
 
@@ -39,7 +39,7 @@ public final class Backlog {
     if (keep(task)) {
       return;
     }
-    lanes.get(task.lane).addFirst(task);
+    lane(task.lane).addFirst(task);
     count(task, 1);
   }
 
@@ -57,9 +57,9 @@ public final class Backlog {
    * @param worker who may also have what is kept for it alone, or null
    */
   Task take(Predicate<Task> wanted, String worker) {
-    for (Map.Entry<Task.Lane, ArrayDeque<Task>> lane : lanes.entrySet()) {
-      Task task = lane.getKey() == Task.Lane.EXTRA ? takeFor(worker) : null;
-      task = task == null ? take(lane.getValue(), wanted) : task;
+    for (int lane = 0; lane < lanes.size(); lane++) {
+      Task task = lane == Task.Lane.EXTRA.ordinal() ? takeFor(worker) : null;
+      task = task == null ? take(lanes.get(lane), wanted) : task;
       if (task != null) {
         return task;
       }
@@ -120,8 +120,8 @@ public final class Backlog {
   /** Tasks of clients that wait for a worker, parities not counted. */
   int waiting() {
     int waiting = 0;
-    for (Task.Lane lane : Task.Lane.values()) {
-      for (Task task : lane == Task.Lane.EXTRA ? List.<Task>of() : lanes.get(lane)) {
+    for (int lane = 0; lane < Task.Lane.EXTRA.ordinal(); lane++) {
+      for (Task task : lanes.get(lane)) {
         waiting += task.dead() ? 0 : 1;
       }
     }
@@ -130,7 +130,7 @@ public final class Backlog {
 
   /** True if a query that no worker has begun waits for one. */
   boolean someQueryWaits() {
-    for (Task task : lanes.get(Task.Lane.MAIN)) {
+    for (Task task : lane(Task.Lane.MAIN)) {
       if (task.kind == Task.Kind.RAW && !task.dead()) {
         return true;
       }
@@ -146,6 +146,10 @@ public final class Backlog {
   /** Tasks dropped since the start because what they were for had been settled. */
   int dropped() {
     return dropped;
+  }
+
+  private ArrayDeque<Task> lane(Task.Lane lane) {
+    return lanes.get(lane.ordinal());
   }
 
   private void count(Task task, int change) {

@@ -40,8 +40,8 @@ final class ExtraWork {
     return takeDownTo(-BURST);
   }
 
-  private boolean takeDownTo(double least) {
-    if (tokens - 1 < least) {
+  private boolean takeDownTo(double min) {
+    if (tokens - 1 < min) {
       return false;
     }
     tokens -= 1;

@@ -128,7 +128,7 @@ final class HandOut {
   private void dispatchAll() {
     long now = schedule.now();
     for (int choice = 0; choice < 4; choice += holders.none() ? 2 : 1) {
-      for (int i = eligible.size() - 1; i >= 0; i--) {
+      for (int i = eligible.size() - 1; i >= 0 && !backlog.isEmpty(); i--) {
         Waiter waiter = eligible.get(i);
         if (waiter.assignment == null && choice(waiter.worker, now) == choice) {
           give(waiter);

@@ -49,14 +49,14 @@ public final class Timers {
     return ran;
   }
 
-  /** Nanoseconds until the next timer is due (0 if one is), or {@code most} if that is sooner. */
-  public synchronized long untilNext(long most) {
+  /** Nanoseconds until the next timer is due (0 if one is), or {@code max} if that is sooner. */
+  public synchronized long untilNext(long max) {
     // Nearly all timers are cancelled; waking up for each would cost more than running the few.
     while (!queue.isEmpty() && queue.peek().cancelled) {
       queue.poll();
     }
     Timer first = queue.peek();
-    return first == null ? most : Math.min(most, Math.max(0, first.dueNanos - clock.nanos()));
+    return first == null ? max : Math.min(max, Math.max(0, first.dueNanos - clock.nanos()));
   }
 
   private synchronized Timer nextDue() {

@@ -20,7 +20,7 @@ final class JobClient implements Client {
   private static final String OUTCOME = "x-approxifer-outcome";
   private static final String ACCEPT = "x-approxifer-accept";
   private static final String DEADLINE = "x-approxifer-deadline-ms";
-  private static final double LONGEST_DEADLINE_MS = 3_600_000;
+  private static final double MAX_DEADLINE_MS = 3_600_000;
   private static final int RETRY_AFTER_S = 1;
 
   private final Job job;
@@ -83,7 +83,7 @@ final class JobClient implements Client {
     String value = option(DEADLINE);
     try {
       double ms = value == null ? 0 : Double.parseDouble(value);
-      return ms > 0 && ms <= LONGEST_DEADLINE_MS ? (long) (ms * 1_000_000) : 0;
+      return ms > 0 && ms <= MAX_DEADLINE_MS ? (long) (ms * 1_000_000) : 0;
     } catch (NumberFormatException e) {
       return 0;
     }

@@ -22,8 +22,7 @@ import java.util.concurrent.locks.LockSupport;
  */
 public final class RouterCost {
   private static final int BLOCK = 200;
-  private static final int WARM_UP = 5;
-  private static final int WARM_UP_JVM = 200;
+  private static final long WARM_UP_NANOS = 1_500_000_000L;
   private static final long REQUEST_NANOS = 100_000L;
   private static final int TIMERS_EVERY = 20;
   private static final Answer ANSWER = answer();
@@ -92,21 +91,30 @@ public final class RouterCost {
    * @param plan plan.json
    * @param workers that are not in quarantine
    * @param waiting requests that wait all the time
-   * @param blocks how many figures, after a few that warm up
+   * @param blocks how many figures, after a while that warms up
    */
   static double[] measure(String plan, int workers, int waiting, int quarantined, int blocks) {
     RouterCost cost = new RouterCost(plan, workers, waiting, quarantined);
-    double[] all = new double[WARM_UP + blocks];
-    for (int block = 0; block < all.length; block++) {
-      long begin = cost.cpuNanos();
-      for (int i = 0; i < BLOCK; i++) {
-        cost.request(i);
-      }
-      all[block] = (cost.cpuNanos() - begin) / 1e3 / BLOCK;
-      cost.router.guard(cost.all, true);
+    long warm = System.nanoTime() + WARM_UP_NANOS; // the JVM compiles meanwhile
+    while (System.nanoTime() - warm < 0) {
+      cost.block();
+    }
+    double[] costs = new double[blocks];
+    for (int block = 0; block < blocks; block++) {
+      costs[block] = cost.block();
     }
     cost.end();
-    return Arrays.copyOfRange(all, WARM_UP, all.length);
+    return costs;
+  }
+
+  private double block() {
+    long begin = cpuNanos();
+    for (int i = 0; i < BLOCK; i++) {
+      request(i);
+    }
+    double micros = (cpuNanos() - begin) / 1e3 / BLOCK;
+    router.guard(all, true);
+    return micros;
   }
 
   /**
@@ -114,8 +122,8 @@ public final class RouterCost {
    */
   public static void main(String[] arguments) {
     int blocks = Integer.parseInt(arguments[1]);
-    measure(arguments[0], 8, 0, 4, WARM_UP_JVM);
-    measure(arguments[0], 8, 100, 4, WARM_UP_JVM);
+    measure(arguments[0], 8, 0, 4, blocks);
+    measure(arguments[0], 8, 100, 4, blocks);
     for (int i = 2; i < arguments.length; i += 3) {
       double[] costs =
           measure(
