@@ -61,9 +61,9 @@ def test_what_is_no_plan_at_all_is_refused(core, text):
 
 
 def test_what_the_archive_makes_is_a_plan(core):
-    from approxifer_torchserve.serving.capability import Capability
+    from approxifer_torchserve.serving.archive.inspection import Capability
+    from approxifer_torchserve.serving.archive.planning import build_plan
     from approxifer_torchserve.serving.config import ApproxiferConfig
-    from approxifer_torchserve.serving.plan import build_plan
 
     made = build_plan(ApproxiferConfig(), Capability(staged=True, codable=True), None)
-    core.Plan.parse(json.dumps(made))
+    core.Plan.parse(made.model_dump_json())

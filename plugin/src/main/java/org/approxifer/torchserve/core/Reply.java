@@ -23,7 +23,8 @@ public final class Reply {
   /** The header of most replies: a raw answer, or one with its prediction. */
   private static final Pattern USUAL =
       Pattern.compile(
-          "\\{\"kind\":\"raw\",\"sections\":\\[\\[\"answer\",(\\d{1,9})](?:,\\[\"prediction\",(\\d{1,9})])?]}");
+          "\\{\"kind\":\"raw\",\"sections\":\\[\\[\"answer\",(\\d{1,9})]"
+              + "(?:,\\[\"prediction\",(\\d{1,9})])?]}");
 
   private static final int MAX_USUAL = 90;
   private static final Header USUAL_HEADER = new Header();

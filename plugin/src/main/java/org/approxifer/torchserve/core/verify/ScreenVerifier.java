@@ -24,10 +24,10 @@ import org.approxifer.torchserve.core.Task;
  * Whether the answers of a systematic group fit together.
  *
  * <pre>
- *  close ─▶ parities ─▶ all answers, or enough once late ─▶ screen ─▶ fits ─▶ settle
- *                    │                                             ├▶ suspected ─▶ ask other workers
- *                    │                                             │            └▶ decode (on_wrong)
- *                    │                                             └▶ wrong ─▶ suspicion, probe
+ *  close ─▶ parities ─▶ all answers, or enough if late ─▶ screen ─▶ fits ─▶ settle
+ *                    │                                           ├▶ suspected ─▶ ask other workers
+ *                    │                                           │            └▶ decode (on_wrong)
+ *                    │                                           └▶ wrong ─▶ suspicion, probe
  *                    └▶ too few, or the screen failed ─▶ each member is checked by other workers
  * </pre>
  */
