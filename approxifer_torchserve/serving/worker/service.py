@@ -28,12 +28,7 @@ from approxifer_torchserve.codes.base import BASE
 from approxifer_torchserve.faults import WorkerFaults
 from approxifer_torchserve.serving.plan import Plan
 from approxifer_torchserve.serving.worker import request_ids, trees, wire
-from approxifer_torchserve.serving.worker.answers import (
-    UNSUPPORTED,
-    Failure,
-    UnsupportedError,
-    serialise,
-)
+from approxifer_torchserve.serving.worker.attempts import HandlerState
 from approxifer_torchserve.serving.worker.checks import compare
 from approxifer_torchserve.serving.worker.coding import (
     Coding,
@@ -41,22 +36,29 @@ from approxifer_torchserve.serving.worker.coding import (
     coded_query,
     prediction_of,
 )
-from approxifer_torchserve.serving.worker.flow import Mates, Request, StagedFlow, WholeFlow
+from approxifer_torchserve.serving.worker.failures import Failure
+from approxifer_torchserve.serving.worker.flow import StagedFlow
+from approxifer_torchserve.serving.worker.infinities import masked
+from approxifer_torchserve.serving.worker.limits import DEFAULT_BYTES
+from approxifer_torchserve.serving.worker.outgoing import answer_of, beside, phrase_of
 from approxifer_torchserve.serving.worker.payloads import (
     JOB_HEADER,
     PREFIX,
     Job,
     JobError,
     JobKey,
-    Member,
     member_request,
     parse_job,
 )
 from approxifer_torchserve.serving.worker.reply import Reply, build_answer
+from approxifer_torchserve.serving.worker.request import Mates, Request
 from approxifer_torchserve.serving.worker.weights import OwnWeights, WeightsError
+from approxifer_torchserve.serving.worker.whole import WholeFlow
 
 logger = logging.getLogger(__name__)
 NOT_FINITE = "prediction holds NaN or Inf"
+MAX_RAW_HEADER = 512
+MASKED = "prediction holds -inf, as this model's do: nothing can be decoded from it"
 
 
 class Host(Protocol):
@@ -84,6 +86,7 @@ class CodedService:
         plain: The same within the server's envelope, as plain TorchServe would call it.
         handler: The user's handler object if its steps can be called one by one, else None.
         faults: Faults that tests put into this worker.
+        limit: How many bytes a reply may have.
     """
 
     def __init__(
@@ -96,17 +99,21 @@ class CodedService:
         plain: Callable[[list[Any], Any], Any],
         handler: Any | None,
         faults: WorkerFaults,
+        limit: int = DEFAULT_BYTES,
     ) -> None:
         self.plan = plan
         self.key = key
         self.host = host
         self.plain = plain
         self.faults = faults
+        self.limit = limit
+        self.comparing = plan.check in ("pair", "vote")
+        state = HandlerState(entry, model_dir)
         idempotent = plan.policy.idempotent
-        self.whole = WholeFlow(entry, host.enter, idempotent)
+        self.whole = WholeFlow(entry, host.enter, state, idempotent)
         self.staged = None
         if handler is not None:
-            self.staged = StagedFlow(handler, host.enter, idempotent, faults.lie)
+            self.staged = StagedFlow(handler, host.enter, state, idempotent, faults.lie)
         self.coding: Coding | None = None
         if self.staged is not None and plan.grouped:
             self.coding = Coding(plan, model_dir, self.staged)
@@ -203,7 +210,21 @@ class _Batch:
     def _reply(
         self, index: int, header: dict[str, Any], sections: dict[str, bytes] | None = None
     ) -> None:
-        self.replies[index] = Reply(header, sections or {}).build()
+        body = Reply(header, sections or {}).build()
+        if len(body) > self.service.limit and "error" not in header:
+            # The plugin goes on without this job; a longer body would end the process.
+            self._error(index, header["kind"], self._too_long(header["kind"], len(body)))
+        else:
+            self.replies[index] = body
+
+    def _too_long(self, what: str, size: int) -> str:
+        limit = self.service.limit
+        logger.warning(
+            "%s reply of %d bytes is not sent: max_response_size is %d; raise it in "
+            "config.properties",
+            *(what, size, limit),
+        )
+        return f"{what} reply of {size} bytes, max_response_size is {limit}"
 
     # ---- clients' requests
 
@@ -220,9 +241,10 @@ class _Batch:
             self.host.open(request, server_only=True)
         self.service.whole.run([r for r in requests if r.failure is None])
         for index, request in zip(indices, requests, strict=True):
-            answer = _answer(request)
+            answer = answer_of(request)
             if isinstance(answer, Failure):
-                request.processor.report_status(answer.status, answer.message)
+                request.reset()
+                request.processor.report_status(answer.status, phrase_of(answer))
                 self.replies[index] = {"code": answer.status, "message": answer.message}
             else:
                 self.replies[index] = answer
@@ -256,10 +278,12 @@ class _Batch:
 
     def _raw_reply(self, request: Request) -> bytes:
         header: dict[str, Any] = {"kind": "raw"}
-        answer = _answer(request)
+        answer = answer_of(request)
+        if not isinstance(answer, Failure) and len(answer) + MAX_RAW_HEADER > self.service.limit:
+            answer = Failure(507, self._too_long("raw", len(answer)))
         if isinstance(answer, Failure):
-            # A status that the handler set before it failed is not the answer's.
-            request.processor.report_status(200, None)
+            # What the handler set before it failed is not the answer's.
+            request.reset()
             return Reply({**header, "error": answer.json()}, {}).build()
         if request.queries == 1 and request.finite and request.prediction is None:
             return build_answer(answer)
@@ -269,11 +293,23 @@ class _Batch:
         if not request.finite:
             header["erasure"] = NOT_FINITE
         elif request.prediction is not None:
-            try:
-                sections["prediction"] = wire.encode(request.prediction)
-            except wire.WireError as error:
-                logger.warning("prediction is not sent: %s", error)
+            sections.update(self._wanted(request, len(answer)))
         return Reply(header, sections).build()
+
+    def _wanted(self, request: Request, taken: int) -> dict[str, bytes]:
+        """Returns a prediction as a section, or none where it cannot be sent."""
+        if request.masked and not self.service.comparing:
+            return {}  # nothing can be decoded from it
+        try:
+            prediction = wire.encode(request.prediction)
+        except wire.WireError as error:
+            logger.warning("prediction is not sent: %s", error)
+            return {}
+        size = taken + len(prediction) + MAX_RAW_HEADER
+        if size > self.service.limit:
+            self._too_long("prediction in a raw", size)
+            return {}
+        return {"prediction": prediction}
 
     # ---- jobs of groups
 
@@ -325,6 +361,8 @@ class _Batch:
         prediction = prediction_of(mates, place)
         if trees.finite(prediction):
             self._reply(index, {"kind": job.kind}, {"prediction": wire.encode(prediction)})
+        elif self._coder().flow.infinities.known() and masked(prediction):
+            self._error(index, job.kind, MASKED)
         else:
             self._reply(index, {"kind": job.kind, "erasure": NOT_FINITE})
 
@@ -358,23 +396,13 @@ class _Batch:
             header["wrong"] = wrong
         sections: dict[str, bytes] = {}
         for member, request in zip(job.members, members, strict=True):
-            answer = _answer(request)
+            answer = answer_of(request)
             if isinstance(answer, Failure):
                 header["answers"][str(member.index)] = {"error": answer.json()}
             else:
-                header["answers"][str(member.index)] = _outside(member, request)
+                header["answers"][str(member.index)] = beside(member, request)
                 sections[f"answer{member.index}"] = answer
         self._reply(index, header, sections)
-
-
-def _answer(request: Request) -> bytes | Failure:
-    """Returns the bytes of a request's answer, or what is told instead."""
-    if request.failure is not None:
-        return request.failure
-    try:
-        return serialise(request.answer)
-    except UnsupportedError:
-        return Failure(503, UNSUPPORTED)
 
 
 def _drop(headers: dict[str, Any], prefix: str) -> None:
@@ -385,16 +413,3 @@ def _drop(headers: dict[str, Any], prefix: str) -> None:
 def _special(request: Request) -> bool:
     get = request.processor.get_request_property
     return bool(get("explain") == "True" or get("describe") == "True")
-
-
-def _outside(member: Member, request: Request) -> dict[str, Any]:
-    """Returns what TorchServe sends beside a body, for an answer that travels inside a frame."""
-    headers = dict(request.processor.get_response_headers())
-    phrase = request.processor.get_response_status_phrase()
-    return {
-        "section": f"answer{member.index}",
-        "status": request.processor.get_response_status_code() or 200,
-        "phrase": phrase or "",
-        "contentType": headers.get("content-type", ""),
-        "headers": headers,
-    }
