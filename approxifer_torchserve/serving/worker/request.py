@@ -106,12 +106,10 @@ def spread(requests: Sequence[Request]) -> bool:
     """Tells whether an error status of a batch may be that of one client, given to others too.
 
     A handler that catches what a row raised may set the status of all rows, or of the first one,
-    which is what ``context.set_response_status(code)`` does.
+    which is what ``context.set_response_status(code)`` does. Some rows may have errors of their own
+    beside it.
     """
-    if len(requests) < 2:
-        return False
-    first, *others = (_is_error(request) for request in requests)
-    return first and (all(others) or not any(others))
+    return len(requests) > 1 and _is_error(requests[0])
 
 
 def _is_error(request: Request) -> bool:

@@ -50,14 +50,12 @@ from approxifer_torchserve.serving.worker.payloads import (
     member_request,
     parse_job,
 )
-from approxifer_torchserve.serving.worker.reply import Reply, build_answer
+from approxifer_torchserve.serving.worker.replies import NOT_FINITE, Replies
 from approxifer_torchserve.serving.worker.request import Mates, Request
 from approxifer_torchserve.serving.worker.weights import OwnWeights, WeightsError
 from approxifer_torchserve.serving.worker.whole import WholeFlow
 
 logger = logging.getLogger(__name__)
-NOT_FINITE = "prediction holds NaN or Inf"
-MAX_RAW_HEADER = 512
 MASKED = "prediction holds -inf, as this model's do: nothing can be decoded from it"
 
 
@@ -106,8 +104,7 @@ class CodedService:
         self.host = host
         self.plain = plain
         self.faults = faults
-        self.limit = limit
-        self.comparing = plan.check in ("pair", "vote")
+        self.replies = Replies(limit, plan.check in ("pair", "vote"))
         state = HandlerState(entry, model_dir)
         idempotent = plan.policy.idempotent
         self.whole = WholeFlow(entry, host.enter, state, idempotent)
@@ -210,21 +207,7 @@ class _Batch:
     def _reply(
         self, index: int, header: dict[str, Any], sections: dict[str, bytes] | None = None
     ) -> None:
-        body = Reply(header, sections or {}).build()
-        if len(body) > self.service.limit and "error" not in header:
-            # The plugin goes on without this job; a longer body would end the process.
-            self._error(index, header["kind"], self._too_long(header["kind"], len(body)))
-        else:
-            self.replies[index] = body
-
-    def _too_long(self, what: str, size: int) -> str:
-        limit = self.service.limit
-        logger.warning(
-            "%s reply of %d bytes is not sent: max_response_size is %d; raise it in "
-            "config.properties",
-            *(what, size, limit),
-        )
-        return f"{what} reply of {size} bytes, max_response_size is {limit}"
+        self.replies[index] = self.service.replies.build(header, sections or {})
 
     # ---- clients' requests
 
@@ -274,42 +257,7 @@ class _Batch:
                 spent = round((time.time() - start) * 1000, 2)
                 metrics.add_time("HandlerTime", spent, None, "ms")
         for index, request in requests.items():
-            self.replies[index] = self._raw_reply(request)
-
-    def _raw_reply(self, request: Request) -> bytes:
-        header: dict[str, Any] = {"kind": "raw"}
-        answer = answer_of(request)
-        if not isinstance(answer, Failure) and len(answer) + MAX_RAW_HEADER > self.service.limit:
-            answer = Failure(507, self._too_long("raw", len(answer)))
-        if isinstance(answer, Failure):
-            # What the handler set before it failed is not the answer's.
-            request.reset()
-            return Reply({**header, "error": answer.json()}, {}).build()
-        if request.queries == 1 and request.finite and request.prediction is None:
-            return build_answer(answer)
-        sections = {"answer": answer}
-        if request.queries != 1:
-            header["queries"] = request.queries
-        if not request.finite:
-            header["erasure"] = NOT_FINITE
-        elif request.prediction is not None:
-            sections.update(self._wanted(request, len(answer)))
-        return Reply(header, sections).build()
-
-    def _wanted(self, request: Request, taken: int) -> dict[str, bytes]:
-        """Returns a prediction as a section, or none where it cannot be sent."""
-        if request.masked and not self.service.comparing:
-            return {}  # nothing can be decoded from it
-        try:
-            prediction = wire.encode(request.prediction)
-        except wire.WireError as error:
-            logger.warning("prediction is not sent: %s", error)
-            return {}
-        size = taken + len(prediction) + MAX_RAW_HEADER
-        if size > self.service.limit:
-            self._too_long("prediction in a raw", size)
-            return {}
-        return {"prediction": prediction}
+            self.replies[index] = self.service.replies.raw(request)
 
     # ---- jobs of groups
 
