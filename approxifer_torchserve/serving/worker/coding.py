@@ -14,15 +14,16 @@ from approxifer_torchserve.codes import Code, LocatingCode
 from approxifer_torchserve.serving.config import ConfigError
 from approxifer_torchserve.serving.plan import Plan
 from approxifer_torchserve.serving.worker import trees, wire
-from approxifer_torchserve.serving.worker.answers import Failure
 from approxifer_torchserve.serving.worker.checks import (
     ScreenError,
     Verdict,
     screen,
     stack_answers,
 )
-from approxifer_torchserve.serving.worker.flow import ApartError, Mates, Request, StagedFlow
+from approxifer_torchserve.serving.worker.failures import Failure
+from approxifer_torchserve.serving.worker.flow import ApartError, StagedFlow
 from approxifer_torchserve.serving.worker.payloads import Job
+from approxifer_torchserve.serving.worker.request import Mates, Request
 
 
 class CodingError(Exception):
@@ -185,9 +186,12 @@ class Coding:
                 used = available.nonzero().flatten().tolist()
                 raise CodingError(f"answers {used} do not recover members {lost}")
             try:
-                return self.code.decode(answers, available)
+                decoded = self.code.decode(answers, available)
             except ValueError as error:
                 raise CodingError(str(error)) from None
+        if not all(trees.finite(trees.row(decoded, member.index)) for member in job.members):
+            raise CodingError("what is decoded holds NaN or Inf")
+        return decoded
 
     def _repeat(self, size: int, came: dict[int, trees.Tree]) -> None:
         """Adds what a short group's padding would have answered: the same as the member."""
@@ -207,14 +211,14 @@ class Coding:
         single = [r for r in members if len(r.rows) == 1 and r.failure is None]
         found: dict[int, trees.Tree | None] = {id(request): None for request in members}
         try:
-            ready, value = self.flow.preprocess(single)
+            ready, value = self.flow.queries(single)
             batches = _split(value, len(ready))
         except ApartError as apart:
             ready, batches = apart.requests, None
         if batches is None:
             # Together they are not one row each; alone each may be.
             for request in ready:
-                in_, value = self.flow.preprocess([request])
+                in_, value = self.flow.queries([request])
                 split = _split(value, 1) if in_ else None
                 found[id(request)] = split[0] if split else None
         else:

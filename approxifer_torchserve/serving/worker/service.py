@@ -28,12 +28,7 @@ from approxifer_torchserve.codes.base import BASE
 from approxifer_torchserve.faults import WorkerFaults
 from approxifer_torchserve.serving.plan import Plan
 from approxifer_torchserve.serving.worker import request_ids, trees, wire
-from approxifer_torchserve.serving.worker.answers import (
-    UNSUPPORTED,
-    Failure,
-    UnsupportedError,
-    serialise,
-)
+from approxifer_torchserve.serving.worker.attempts import HandlerState
 from approxifer_torchserve.serving.worker.checks import compare
 from approxifer_torchserve.serving.worker.coding import (
     Coding,
@@ -41,22 +36,27 @@ from approxifer_torchserve.serving.worker.coding import (
     coded_query,
     prediction_of,
 )
-from approxifer_torchserve.serving.worker.flow import Mates, Request, StagedFlow, WholeFlow
+from approxifer_torchserve.serving.worker.failures import Failure
+from approxifer_torchserve.serving.worker.flow import StagedFlow
+from approxifer_torchserve.serving.worker.infinities import masked
+from approxifer_torchserve.serving.worker.limits import DEFAULT_BYTES
+from approxifer_torchserve.serving.worker.outgoing import answer_of, beside, phrase_of
 from approxifer_torchserve.serving.worker.payloads import (
     JOB_HEADER,
     PREFIX,
     Job,
     JobError,
     JobKey,
-    Member,
     member_request,
     parse_job,
 )
-from approxifer_torchserve.serving.worker.reply import Reply, build_answer
+from approxifer_torchserve.serving.worker.replies import NOT_FINITE, Replies
+from approxifer_torchserve.serving.worker.request import Mates, Request
 from approxifer_torchserve.serving.worker.weights import OwnWeights, WeightsError
+from approxifer_torchserve.serving.worker.whole import WholeFlow
 
 logger = logging.getLogger(__name__)
-NOT_FINITE = "prediction holds NaN or Inf"
+MASKED = "prediction holds -inf, as this model's do: nothing can be decoded from it"
 
 
 class Host(Protocol):
@@ -84,6 +84,7 @@ class CodedService:
         plain: The same within the server's envelope, as plain TorchServe would call it.
         handler: The user's handler object if its steps can be called one by one, else None.
         faults: Faults that tests put into this worker.
+        limit: How many bytes a reply may have.
     """
 
     def __init__(
@@ -96,17 +97,20 @@ class CodedService:
         plain: Callable[[list[Any], Any], Any],
         handler: Any | None,
         faults: WorkerFaults,
+        limit: int = DEFAULT_BYTES,
     ) -> None:
         self.plan = plan
         self.key = key
         self.host = host
         self.plain = plain
         self.faults = faults
+        self.replies = Replies(limit, plan.check in ("pair", "vote"))
+        state = HandlerState(entry, model_dir)
         idempotent = plan.policy.idempotent
-        self.whole = WholeFlow(entry, host.enter, idempotent)
+        self.whole = WholeFlow(entry, host.enter, state, idempotent)
         self.staged = None
         if handler is not None:
-            self.staged = StagedFlow(handler, host.enter, idempotent, faults.lie)
+            self.staged = StagedFlow(handler, host.enter, state, idempotent, faults.lie)
         self.coding: Coding | None = None
         if self.staged is not None and plan.grouped:
             self.coding = Coding(plan, model_dir, self.staged)
@@ -203,7 +207,7 @@ class _Batch:
     def _reply(
         self, index: int, header: dict[str, Any], sections: dict[str, bytes] | None = None
     ) -> None:
-        self.replies[index] = Reply(header, sections or {}).build()
+        self.replies[index] = self.service.replies.build(header, sections or {})
 
     # ---- clients' requests
 
@@ -220,9 +224,10 @@ class _Batch:
             self.host.open(request, server_only=True)
         self.service.whole.run([r for r in requests if r.failure is None])
         for index, request in zip(indices, requests, strict=True):
-            answer = _answer(request)
+            answer = answer_of(request)
             if isinstance(answer, Failure):
-                request.processor.report_status(answer.status, answer.message)
+                request.reset()
+                request.processor.report_status(answer.status, phrase_of(answer))
                 self.replies[index] = {"code": answer.status, "message": answer.message}
             else:
                 self.replies[index] = answer
@@ -252,28 +257,7 @@ class _Batch:
                 spent = round((time.time() - start) * 1000, 2)
                 metrics.add_time("HandlerTime", spent, None, "ms")
         for index, request in requests.items():
-            self.replies[index] = self._raw_reply(request)
-
-    def _raw_reply(self, request: Request) -> bytes:
-        header: dict[str, Any] = {"kind": "raw"}
-        answer = _answer(request)
-        if isinstance(answer, Failure):
-            # A status that the handler set before it failed is not the answer's.
-            request.processor.report_status(200, None)
-            return Reply({**header, "error": answer.json()}, {}).build()
-        if request.queries == 1 and request.finite and request.prediction is None:
-            return build_answer(answer)
-        sections = {"answer": answer}
-        if request.queries != 1:
-            header["queries"] = request.queries
-        if not request.finite:
-            header["erasure"] = NOT_FINITE
-        elif request.prediction is not None:
-            try:
-                sections["prediction"] = wire.encode(request.prediction)
-            except wire.WireError as error:
-                logger.warning("prediction is not sent: %s", error)
-        return Reply(header, sections).build()
+            self.replies[index] = self.service.replies.raw(request)
 
     # ---- jobs of groups
 
@@ -325,6 +309,8 @@ class _Batch:
         prediction = prediction_of(mates, place)
         if trees.finite(prediction):
             self._reply(index, {"kind": job.kind}, {"prediction": wire.encode(prediction)})
+        elif self._coder().flow.infinities.known() and masked(prediction):
+            self._error(index, job.kind, MASKED)
         else:
             self._reply(index, {"kind": job.kind, "erasure": NOT_FINITE})
 
@@ -358,23 +344,13 @@ class _Batch:
             header["wrong"] = wrong
         sections: dict[str, bytes] = {}
         for member, request in zip(job.members, members, strict=True):
-            answer = _answer(request)
+            answer = answer_of(request)
             if isinstance(answer, Failure):
                 header["answers"][str(member.index)] = {"error": answer.json()}
             else:
-                header["answers"][str(member.index)] = _outside(member, request)
+                header["answers"][str(member.index)] = beside(member, request)
                 sections[f"answer{member.index}"] = answer
         self._reply(index, header, sections)
-
-
-def _answer(request: Request) -> bytes | Failure:
-    """Returns the bytes of a request's answer, or what is told instead."""
-    if request.failure is not None:
-        return request.failure
-    try:
-        return serialise(request.answer)
-    except UnsupportedError:
-        return Failure(503, UNSUPPORTED)
 
 
 def _drop(headers: dict[str, Any], prefix: str) -> None:
@@ -385,16 +361,3 @@ def _drop(headers: dict[str, Any], prefix: str) -> None:
 def _special(request: Request) -> bool:
     get = request.processor.get_request_property
     return bool(get("explain") == "True" or get("describe") == "True")
-
-
-def _outside(member: Member, request: Request) -> dict[str, Any]:
-    """Returns what TorchServe sends beside a body, for an answer that travels inside a frame."""
-    headers = dict(request.processor.get_response_headers())
-    phrase = request.processor.get_response_status_phrase()
-    return {
-        "section": f"answer{member.index}",
-        "status": request.processor.get_response_status_code() or 200,
-        "phrase": phrase or "",
-        "contentType": headers.get("content-type", ""),
-        "headers": headers,
-    }

@@ -25,10 +25,11 @@ from ts.torch_handler.request_envelope.kservev2 import KServev2Envelope
 from approxifer_torchserve.faults import WorkerFaults
 from approxifer_torchserve.serving.plan import Plan
 from approxifer_torchserve.serving.worker import reader, request_ids
-from approxifer_torchserve.serving.worker.answers import Failure, refusal
-from approxifer_torchserve.serving.worker.flow import Request
+from approxifer_torchserve.serving.worker.failures import Failure, refusal
+from approxifer_torchserve.serving.worker.limits import max_response_bytes
 from approxifer_torchserve.serving.worker.payloads import JobKey
 from approxifer_torchserve.serving.worker.placement import placed_gpu, worker_id
+from approxifer_torchserve.serving.worker.request import Request
 from approxifer_torchserve.serving.worker.service import CodedService
 
 logger = logging.getLogger(__name__)
@@ -121,6 +122,7 @@ class ApproxiferService:
                 self._plain,
                 handler if self.staged else None,
                 self._faults,
+                max_response_bytes(os.getpid()),
             )
 
     def handle(self, data: list[Any], context: Any) -> Any:
@@ -249,8 +251,11 @@ def load_handler(name: str, context: Any) -> tuple[Callable[[list[Any], Any], An
     except ImportError as error:
         try:
             module = loader._load_default_handler(name)
-        except ImportError:
-            raise error from None
+        except ImportError as default:
+            # The one that was meant, and what it lacks.
+            file_missing = error.name == Path(name.split(":")[0]).stem
+            is_default = not str(default.name).startswith("ts.torch_handler.")
+            raise (default if file_missing and is_default else error) from None
     function = function or "handle"
     if hasattr(module, function):
         entry, initialize = loader._get_function_entry_point(module, function)

@@ -20,7 +20,8 @@ from torch import nn
 from torch.nn.modules.module import register_module_forward_hook
 
 from approxifer_torchserve.artifacts.weights import load
-from approxifer_torchserve.serving.worker.flow import Mates, StagedFlow
+from approxifer_torchserve.serving.worker.flow import StagedFlow
+from approxifer_torchserve.serving.worker.request import Mates
 
 RETRY_S = 30.0
 # Where the plugin no longer asks this worker, the memory is given back.

@@ -38,8 +38,6 @@ def specs(draw) -> Spec:
     form = traits["form"] = draw(rarely("steps", values("form", TRAITS["form"])))
     if form == "steps" and traits["catches"] in ("all rows", "first row"):
         traits["catches"] = "nothing"  # TorchServe's own handle catches nothing
-    if form == "function" and traits["state"] in ("appended", "queued"):
-        traits["state"] = "new"  # in its module's globals, where only it can find it
     if form != "steps":
         traits["code"] = "systematic"
     return Spec(**traits)

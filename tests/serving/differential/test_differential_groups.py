@@ -4,20 +4,12 @@ import copy
 
 import pytest
 from cases import CARRIERS, Group, Query, Spec, ask
-from defects import DEFECTS
 from world import Archives, Outcome, Twin, Wrapped
 
 MEMBERS = (ask(x=(7.0, 1.0)), ask(x=(8.0, 1.0)))
 BROKEN = (MEMBERS[0], ask(fails="preprocess:ValueError"))
 NAME = (("x-name", "müll"), ("accept", "text/html"))
 KEPT = ("items", "by_id", "scales", "asked")
-
-
-def until_fixed(name: str):
-    defect = DEFECTS[name]
-    if defect.fixed:
-        return ()
-    return pytest.mark.xfail(strict=True, raises=AssertionError, reason=defect.reason)
 
 
 def kept(wrapped: Wrapped) -> dict:
@@ -29,7 +21,6 @@ def kept(wrapped: Wrapped) -> dict:
 @pytest.mark.parametrize(
     ("kind", "code"), [("parity", "systematic"), ("encode", "systematic"), ("encode", "classic")]
 )
-@until_fixed("state of a group's job")
 def test_preprocess_for_a_group_leaves_nothing_behind(archives, kind, code, state, members):
     wrapped = Wrapped(archives, Spec(code=code, state=state))
     before = kept(wrapped)
@@ -92,12 +83,9 @@ def test_decoded_members_are_answered_as_by_torchserve_alone(archives, carrier, 
     [
         ("returns", "object"),
         ("fails", "postprocess:ValueError"),
-        pytest.param(("returns", "surrogate"), marks=until_fixed("half a surrogate pair")),
-        *(
-            pytest.param(("header", value), marks=until_fixed("headers that cannot be sent"))
-            for value in ("number", "line break", "name number")
-        ),
-        pytest.param(("status", "text"), marks=until_fixed("statuses that cannot be sent")),
+        ("returns", "surrogate"),
+        *(("header", value) for value in ("number", "line break", "name number")),
+        ("status", "text"),
     ],
     ids=": ".join,
 )
@@ -109,9 +97,7 @@ def test_a_member_that_cannot_be_answered_fails_alone(archives, asked):
     assert 500 <= got[1].status < 600
 
 
-@pytest.mark.parametrize(
-    "state", ["queued", pytest.param("appended", marks=until_fixed("state of a failed try"))]
-)
+@pytest.mark.parametrize("state", ["queued", "appended"])
 def test_a_member_that_fails_leaves_nothing_behind(archives, state):
     wrapped = Wrapped(archives, Spec(state=state))
     before = kept(wrapped)["items"]

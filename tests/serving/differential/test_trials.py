@@ -8,7 +8,6 @@ from serving_harness import wrapped
 from world import Wrapped
 
 
-@pytest.mark.xfail(strict=True, raises=AssertionError, reason="-inf is called an erasure (A08)")
 def test_outputs_that_always_hold_minus_infinity_are_no_erasures(archives):
     # An erasure costs a second job. The first few may; a handler that masks classes is healthy.
     ours = Wrapped(archives, Spec(output="-inf"))
@@ -19,7 +18,6 @@ def test_outputs_that_always_hold_minus_infinity_are_no_erasures(archives):
     assert [outcome.erasure for outcome in found[20:]] == [None] * 20
 
 
-@pytest.mark.xfail(strict=True, raises=AssertionError, reason="names the handler, not the cause")
 def test_a_missing_dependency_of_torchserves_own_handler_is_named(tmp_path, monkeypatch):
     # As in an environment without it; TorchServe says so.
     for name in ("torchvision", "captum"):

@@ -1,5 +1,7 @@
 """JSON {"x": [...], "do": ...} in, scores out; fails where and how "do" says."""
 
+from collections import UserList
+
 import torch
 from ts.torch_handler.base_handler import BaseHandler
 from ts.utils.util import PredictionException
@@ -11,7 +13,7 @@ class VectorHandler(BaseHandler):
     def initialize(self, context):
         self.device = torch.device("cpu")
         self.model = torch.nn.Identity()
-        self.calls = []
+        self.calls = UserList()  # a plain list is put back when a try fails
 
     def preprocess(self, data):
         self.calls.append(("preprocess", len(data)))

@@ -1,9 +1,11 @@
 """A class whose handle does everything."""
 
+from collections import UserList
+
 
 class Whole:
     def initialize(self, context):
-        self.batches = []
+        self.batches = UserList()  # a plain list is put back when a try fails
 
     def handle(self, data, context):
         self.batches.append(len(data))
