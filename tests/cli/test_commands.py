@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from approxifer_torchserve import __version__
 from approxifer_torchserve.cli.main import app
 from approxifer_torchserve.cli.status import render
-from approxifer_torchserve.serving.plan import Plan
+from approxifer_torchserve.serving.plan import PLAN_FILE, Plan
 
 DATA = Path(__file__).parent / "data"
 COMMANDS = (
@@ -127,7 +127,7 @@ def test_archive_from_parts_and_its_plain_twin(run, tiny, tmp_path):
     assert "url=t.mar" in told["register_command"]
     assert "torch-model-archiver --model-name tiny" in told["archiver_command"]
     with zipfile.ZipFile(out) as archive:
-        plan = Plan.parse(archive.read("plan.json"))
+        plan = Plan.parse(archive.read(PLAN_FILE))
         assert "tiny_handler.py" in archive.namelist()
     assert (plan.queries, plan.num_workers, plan.mode) == (4, 6, "systematic")
     assert plan.policy.late_after_ms == 70
@@ -139,7 +139,7 @@ def test_archive_from_parts_and_its_plain_twin(run, tiny, tmp_path):
     twin = tmp_path / "twin.mar"
     assert run("archive", "--mar", out, "--rewrap", "--disabled", "-o", twin).exit_code == 0
     with zipfile.ZipFile(twin) as archive:
-        assert not Plan.parse(archive.read("plan.json")).enabled
+        assert not Plan.parse(archive.read(PLAN_FILE)).enabled
 
 
 @pytest.mark.parametrize("more", [(), ("--option", "systematic=false")])

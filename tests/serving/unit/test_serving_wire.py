@@ -172,14 +172,14 @@ def test_no_header_opens_without_the_key(tmp_path_factory, header):
     folder = tmp_path_factory.getbasetemp()
     path = folder / "approxifer-1.key"
     path.write_text("b" * 64)
-    key = JobKey(folder, 1)
+    key = JobKey(folder, [1])
     assert key.open("r", header) is None
     assert key.open("r", f"v1 {'0' * 64} {header}") is None
 
 
 def test_a_genuine_header_opens_for_its_request_only(tmp_path):
     (tmp_path / f"approxifer-{os.getppid()}.key").write_text("c" * 64 + "\n")
-    key = JobKey(tmp_path, os.getppid())
+    key = JobKey(tmp_path, [os.getppid()])
     text = '{"kind":"raw","note":"é"}'
     header = f"v1 {sign('c' * 64, 'r', text)} {text}"
     assert key.open("r", header) == {"kind": "raw", "note": "é"}
