@@ -8,6 +8,7 @@ or has another is refused: archive and package belong together.
 from __future__ import annotations
 
 import json
+import zipfile
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal
 
@@ -228,6 +229,20 @@ class Plan(_Section):
             raise ConfigError(
                 f"{PLAN_FILE} cannot be read ({error}); archive the model again"
             ) from None
+        return cls.parse(text)
+
+    @classmethod
+    def of_archive(cls, path: Path) -> Plan | None:
+        """Reads the plan of a packed ``.mar``; None if it is no coded one.
+
+        Raises:
+            ConfigError: As for ``parse``.
+        """
+        try:
+            with zipfile.ZipFile(path) as packed:
+                text = packed.read(PLAN_FILE)
+        except (OSError, KeyError, RuntimeError, zipfile.BadZipFile):
+            return None
         return cls.parse(text)
 
     def write(self, folder: Path) -> None:
