@@ -193,3 +193,17 @@ def test_a_genuine_header_opens_for_its_request_only(tmp_path):
     assert key.open("r", f"v1 {sign('c' * 64, 'r', listed)} {listed}") is None
     broken = "{"
     assert key.open("r", f"v1 {sign('c' * 64, 'r', broken)} {broken}") is None
+
+
+def test_the_key_may_be_any_ancestors(tmp_path):
+    stale, good = "a" * 64, "b" * 64
+    (tmp_path / "approxifer-8.key").write_text(stale)  # of an earlier server's process
+    (tmp_path / "approxifer-7.key").write_text(good)
+    key = JobKey(tmp_path, [9, 8, 7, 1])
+    text = '{"kind":"raw"}'
+    for _ in range(2):
+        assert key.open("r", f"v1 {sign(good, 'r', text)} {text}") == {"kind": "raw"}
+    assert key.open("r", f"v1 {sign('c' * 64, 'r', text)} {text}") is None
+    fresh = "d" * 64
+    (tmp_path / "approxifer-7.key").write_text(fresh)
+    assert key.open("r", f"v1 {sign(fresh, 'r', text)} {text}") == {"kind": "raw"}
