@@ -22,10 +22,8 @@ _REFUSED_KEYS = {
     "continuousBatching": "answers of a stream cannot be sent twice",
     "useJobTicket": "job tickets bypass the queue this package replaces",
     "asyncCommunication": "asynchronous workers do not poll the queue this package replaces",
-    "parallelType": "several processes compute each request together, and each would be asked",
-    "parallelLevel": "several processes compute each request together, and each would be asked",
-    "torchrun": "several processes compute each request together, and each would be asked",
 }
+_PARALLEL_TYPES = ("pp", "tp", "pptp", "custom")
 REMEDY = "leave the key out, or serve the archive unwrapped, as plain TorchServe does"
 STILL_WORKS = "late requests are still hedged, and replication works"
 _BASE = "BaseHandler"
@@ -71,8 +69,13 @@ def inspect_handler(
     refused = [
         f"model-config.yaml sets {key}: {why}; {REMEDY}"
         for key, why in _REFUSED_KEYS.items()
-        if model_yaml.get(key)
+        if model_yaml.get(key) is True  # TorchServe ignores other values
     ]
+    if _parallel(model_yaml):
+        refused.append(
+            "model-config.yaml sets parallelType, with torchrun or parallelLevel: each worker is "
+            f"several processes or devices that compute together, and each would be asked; {REMEDY}"
+        )
     if runtime.lower() not in ("python", "python3"):
         refused.append(f"runtime {runtime}: only Python handlers can be wrapped")
     for path, tree in sources.imported(model_dir, model_dir / handler_file(handler)).items():
@@ -88,6 +91,13 @@ def inspect_handler(
         reasons=[] if staged else [f"{why}; {STILL_WORKS}"],
         refused=refused,
     )
+
+
+def _parallel(model_yaml: Mapping[str, Any]) -> bool:
+    """Tells whether TorchServe would have several processes or devices compute together."""
+    kind, level = model_yaml.get("parallelType"), model_yaml.get("parallelLevel")
+    several = isinstance(model_yaml.get("torchrun"), Mapping) or (type(level) is int and level > 0)
+    return several and isinstance(kind, str) and kind.lower() in _PARALLEL_TYPES
 
 
 def swaps_model(model_dir: Path, handler: str, serialized: str | None) -> str:

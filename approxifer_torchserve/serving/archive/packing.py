@@ -110,6 +110,11 @@ def _from_archive(source: Path, folder: Path) -> dict[str, Any]:
     except _BROKEN as error:
         raise ArchiveError(f"archive {source.name} cannot be opened: {error}") from error
     path = folder / MANIFEST
+    if (folder / "WAR-INF").is_dir():
+        raise ArchiveError(
+            f"archive {source.name} is a workflow: wrap a model's own archive. As a node of a "
+            "workflow a coded archive is served plainly"
+        )
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):

@@ -241,6 +241,11 @@ def test_min_workers_without_max_workers_is_ignored_by_torchserve(tmp_path, part
         ({"settings": {"continuousBatching": True}}, "sets continuousBatching"),
         ({"settings": {"useJobTicket": True}}, "sets useJobTicket"),
         ({"settings": {"asyncCommunication": True}}, "sets asyncCommunication"),
+        (
+            {"settings": {"parallelType": "PP", "torchrun": {"nproc-per-node": 2}}},
+            "sets parallelType, with torchrun",
+        ),
+        ({"settings": {"parallelType": "custom", "parallelLevel": 2}}, "sets parallelType"),
         ({"runtime": "LSP"}, "runtime: only Python handlers can be wrapped"),
         ({"archive_format": "rar"}, "archive_format: expected one of"),
     ],
@@ -256,7 +261,10 @@ def test_sources_that_are_no_archives(tmp_path):
     (tmp_path / "text.mar").write_text("no")
     with zipfile.ZipFile(tmp_path / "empty.mar", "w") as packed:
         packed.writestr("a", "b")
+    with zipfile.ZipFile(tmp_path / "flow.war", "w") as packed:
+        packed.writestr("WAR-INF/MANIFEST.json", "{}")
     for name, said in (
+        ("flow.war", "is a workflow: wrap a model's own archive"),
         ("none.mar", "there is no"),
         ("text.mar", "expected a .mar"),
         ("empty.mar", "no readable"),
@@ -268,6 +276,20 @@ def test_sources_that_are_no_archives(tmp_path):
 def test_a_wrong_setting_names_its_key(tmp_path, parts):
     with pytest.raises(ConfigError, match=r"handler\.approxifer\.policy\.late"):
         archived(tmp_path, approxifer={"policy": {"late": 1}}, **parts)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"useJobTicket": "true", "sequenceBatching": 1},
+        {"continuousBatching": False},
+        {"parallelType": "pp"},
+        {"parallelLevel": 2},
+        {"parallelType": "none", "torchrun": {"nproc-per-node": 2}},
+    ],
+)
+def test_what_torchserve_itself_ignores_is_not_refused(tmp_path, parts, settings):
+    assert archived(tmp_path / "out", settings=settings, **parts).mode == "systematic"
 
 
 @pytest.mark.parametrize(
