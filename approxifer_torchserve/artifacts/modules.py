@@ -11,6 +11,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
+COMPILED = "_orig_mod"
+"""What torch.compile puts between a module's name and those of its parts."""
+
 
 class ModelError(ValueError):
     """The model cannot be loaded; the message says what was expected and which option to change."""
@@ -82,7 +85,8 @@ def fitting_weights(state: Mapping[str, Tensor], module: nn.Module) -> dict[str,
     """Picks a module's weights out of those of another that may hold it as an attribute.
 
     Args:
-        state: A state dict, such as a LightningModule's.
+        state: A state dict, such as a LightningModule's. What torch.compile writes into names
+            (``_orig_mod``) is left out, wherever it stands.
         module: The module that the weights shall fit.
 
     Returns:
@@ -90,6 +94,7 @@ def fitting_weights(state: Mapping[str, Tensor], module: nn.Module) -> dict[str,
         prefix (``net.`` and the like) that has these names and no others. None if none has.
     """
     names = set(module.state_dict())
+    state = {".".join(p for p in name.split(".") if p != COMPILED): v for name, v in state.items()}
     prefixes = {name[: place + 1] for name in state for place, c in enumerate(name) if c == "."}
     for prefix in ["", *sorted(prefixes, key=len)]:
         fitting = {key[len(prefix) :]: v for key, v in state.items() if key.startswith(prefix)}

@@ -215,7 +215,8 @@ def run_soak(out: Path, size: Size, say: Say = print) -> Report:
     heap = f"-Xms{size.heap_mb}m -Xmx{size.heap_mb}m -XX:+AlwaysPreTouch"
     say(f"start a server with {size.workers} workers")
     with Served(vmargs=f"{heap} -Xlog:gc:file={GC_LOG}::filecount=0") as served:
-        model.archive_coded(served.store, "soak", approxifer={"code": code})
+        settings = {"batchSize": 8}
+        model.archive_coded(served.store, "soak", approxifer={"code": code}, settings=settings)
         with served.serving("soak", size.workers) as target:
             load = model.checked_loop(target, size.clients, size.body_bytes, count=64)
             total = size.warm_up + size.requests

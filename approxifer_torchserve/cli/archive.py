@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import tempfile
 from functools import partial
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
 import yaml
+from rich.markup import escape
 from rich.table import Table
 
 from approxifer_torchserve.cli.model_options import split_roles
@@ -222,11 +224,8 @@ def _pairs(given: list[str] | None, option: str) -> dict[str, Any]:
 
 
 def _moved(result: ArchiveReport, output: Path) -> ArchiveReport:
-    from approxifer_torchserve.serving.archive.report import register_command
-
     os.replace(result.path, output)
-    command = register_command(output)
-    return result.model_copy(update={"path": output, "register_command": command})
+    return result.model_copy(update={"path": output})
 
 
 def describe_check(plan: Plan) -> str:
@@ -250,28 +249,48 @@ def show(result: ArchiveReport) -> None:
     """Prints what was made and how to use it."""
     plan = result.plan
     table = Table(show_header=False, box=None)
-    table.add_row("archive", str(result.path))
-    table.add_row("model", result.model_name)
+    # A path, or what a user wrote, is no markup.
+    table.add_row("archive", escape(str(result.path)))
+    table.add_row("model", escape(result.model_name))
     policy = plan.policy
     table.add_row("mode", f"{plan.mode}: K = {plan.queries}, {plan.num_workers} coded queries")
     table.add_row("hedge", "yes" if policy.hedge else "no")
     table.add_row(
-        "reconstruct", "yes" if policy.reconstruct else f"no: {policy.reconstruct_reason}"
+        "reconstruct", "yes" if policy.reconstruct else escape(f"no: {policy.reconstruct_reason}")
     )
     table.add_row("check", describe_check(plan))
     for key, value in result.capability.model_dump().items():
         if isinstance(value, (list, tuple)) and value:
-            table.add_row(key, "; ".join(map(str, value)))
+            table.add_row(key, escape("; ".join(map(str, value))))
     if result.sample is not None:
         tried = result.sample
         times = ", ".join(f"{kind} {ms:.2f} ms" for kind, ms in tried.milliseconds.items())
         shapes = f"{', '.join(tried.query)} to {', '.join(tried.prediction)}" if tried.query else ""
-        table.add_row("sample", f"{shapes}; answer {tried.answer_bytes} bytes; {times}")
+        table.add_row("sample", escape(f"{shapes}; answer {tried.answer_bytes} bytes; {times}"))
     for warning in result.warnings:
-        table.add_row("[yellow]warning[/]", warning)
+        table.add_row("[yellow]warning[/]", escape(warning))
     console.print(table)
-    console.print("\nthe same with TorchServe's own tool, on the unpacked files:", style="dim")
+    show_changes(result.changes)
+    console.print(
+        "\nthe same with TorchServe's own tool, in the unpacked folder without MAR-INF:",
+        style="dim",
+    )
     console.print(result.archiver_command, soft_wrap=True, markup=False)
     console.print("\nserve it (the file must lie in the server's model store):", style="dim")
     console.print(result.register_command, soft_wrap=True, markup=False)
-    console.print(f"approxifer deploy {result.path.name}", soft_wrap=True, markup=False)
+    deploy = ["approxifer", "deploy", result.path.name]
+    if result.initial_workers is not None:
+        deploy += ["--workers", str(result.initial_workers)]
+    console.print(shlex.join(deploy), soft_wrap=True, markup=False)
+
+
+def show_changes(changes: list[str]) -> None:
+    """Prints what wrapping changed in ``model-config.yaml``, as a diff."""
+    if not changes:
+        console.print("\nno setting of model-config.yaml was changed", style="dim")
+        return
+    console.print("\nsettings that you asked to change:", style="dim")
+    colours = {"+": "green", "-": "red", "@": "cyan"}
+    for number, line in enumerate(changes):
+        style = "bold" if number < 2 else colours.get(line[:1], "")
+        console.print(line, style=style, soft_wrap=True, markup=False)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import zipfile
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -169,14 +168,10 @@ def run(
 
 def archived_code(path: Path) -> dict[str, Any]:
     """Reads the code's settings out of a coded archive; empty for anything else."""
-    if not zipfile.is_zipfile(path):
-        return {}
-    from approxifer_torchserve.serving.plan import PLAN_FILE, Plan
+    from approxifer_torchserve.serving.plan import Plan
 
-    with zipfile.ZipFile(path) as archive:
-        if PLAN_FILE not in archive.namelist():
-            return {}
-        return Plan.parse(archive.read(PLAN_FILE)).code.model_dump()
+    plan = Plan.of_archive(path)
+    return {} if plan is None else plan.code.model_dump()
 
 
 def show_report(report: dict[str, Any], coded: bool) -> None:

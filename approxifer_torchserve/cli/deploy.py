@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import tempfile
 from pathlib import Path
 from typing import Annotated
 
@@ -28,7 +30,12 @@ def run(
     ],
     name: Annotated[str | None, typer.Option(help="Model name (default: the archive's).")] = None,
     workers: Annotated[
-        int | None, typer.Option(min=1, help="Workers (default: minWorkers of the archive).")
+        int | None,
+        typer.Option(
+            min=1,
+            help="Workers (default: minWorkers of the archive; with --model-store, as many as its "
+            "code wants).",
+        ),
     ] = None,
     version: Annotated[
         str | None, typer.Option(help="The archive's version, where several are registered.")
@@ -68,7 +75,8 @@ def run(
             model_store.mkdir(parents=True, exist_ok=True)
             url = Path(archive).name
             if Path(archive).resolve() != (model_store / url).resolve():
-                shutil.copyfile(archive, model_store / url)
+                _copy(Path(archive), model_store / url)
+            workers = workers or _workers_of(model_store / url)
         elif "://" not in archive and Path(archive).name != archive:
             raise ValueError(
                 f"TorchServe takes names in its model store, not paths: got {archive!r}; "
@@ -97,3 +105,20 @@ def run(
         print_json(model.model_dump())
         return
     console.print(f"{model.model_name} {model.model_version}: {model.ready} workers ready")
+    if not model.workers:
+        console.print("its archive sets no minWorkers, so none was started: give --workers N")
+
+
+def _copy(archive: Path, target: Path) -> None:
+    """Copies an archive into a store in one move, so that no server reads half of it."""
+    with tempfile.TemporaryDirectory(prefix=".approxifer-", dir=target.parent) as beside:
+        shutil.copyfile(archive, Path(beside) / target.name)
+        os.replace(Path(beside) / target.name, target)
+
+
+def _workers_of(archive: Path) -> int | None:
+    """Returns how many workers a coded archive's code wants; None for other archives."""
+    from approxifer_torchserve.serving.plan import Plan
+
+    plan = Plan.of_archive(archive)
+    return plan.worker.workers if plan is not None and plan.enabled else None

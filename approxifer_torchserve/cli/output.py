@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.text import Text
 
 if TYPE_CHECKING:
     from approxifer_torchserve.serving.server.cluster import Cluster
@@ -51,12 +52,8 @@ def print_json(value: Any) -> None:
 
 def fail(message: str) -> typer.Exit:
     """Prints why a command failed and returns what to raise for exit code 1."""
-    errors.print(f"[bold red]error:[/] {_escaped(message)}")
+    errors.print(Text.assemble(("error:", "bold red"), f" {message}"))
     return typer.Exit(1)
-
-
-def _escaped(text: str) -> str:
-    return text.replace("[", "\\[")
 
 
 @contextmanager

@@ -54,7 +54,7 @@ def run(
     threads: Annotated[int, typer.Option(min=1, help="CPU threads of each worker.")] = 1,
     response_timeout: Annotated[
         int, typer.Option(min=1, help="Seconds after which a frozen worker is restarted.")
-    ] = 30,
+    ] = 120,
     job_queue_size: Annotated[
         int, typer.Option(min=1, help="Waiting requests per model before 503.")
     ] = 1000,

@@ -6,6 +6,7 @@ and read by a worker whose log is far away.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
@@ -15,6 +16,8 @@ from approxifer_torchserve.artifacts.report import code_key
 from approxifer_torchserve.codes import Code, make_code, settled
 
 SECTION = "handler.approxifer"
+MAX_WORKERS = 1000
+"""Codes of more are slips of the keyboard, and make matrices that fill the memory."""
 
 
 class ConfigError(ValueError):
@@ -27,9 +30,9 @@ class CodeConfig(BaseModel):
     model_config = ConfigDict(extra="allow", frozen=True)
 
     name: str = "approxifer"
-    queries: int = Field(8, ge=1)
-    stragglers: int = Field(1, ge=0)
-    byzantine: int = Field(0, ge=0)
+    queries: int = Field(8, ge=1, le=MAX_WORKERS)
+    stragglers: int = Field(1, ge=0, le=MAX_WORKERS)
+    byzantine: int = Field(0, ge=0, le=MAX_WORKERS)
 
     def make(self) -> Code:
         """Makes the code.
@@ -61,7 +64,7 @@ class CodeConfig(BaseModel):
 class QuarantineConfig(BaseModel):
     """When a worker is kept from clients: ``wrong`` of its last ``of`` checked answers."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     wrong: Annotated[int, Field(ge=1)] = 2
     of: Annotated[int, Field(ge=1, le=1000)] = 10
@@ -71,7 +74,7 @@ class QuarantineConfig(BaseModel):
 class ToleranceConfig(BaseModel):
     """How far two workers' predictions of one query may differ and still agree."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     rtol: Annotated[float, Field(ge=0)] = 1e-3
     atol: Annotated[float, Field(ge=0)] = 1e-4
@@ -80,7 +83,7 @@ class ToleranceConfig(BaseModel):
 class PolicyConfig(BaseModel):
     """When a worker counts as late, and what is done then. Times are in milliseconds."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     late_after_ms: Literal["auto"] | float = "auto"
     on_late: tuple[Literal["hedge", "reconstruct"], ...] = ("hedge",)
@@ -102,7 +105,8 @@ class PolicyConfig(BaseModel):
     def _late_after(cls, value: Any) -> Any:
         if value == "auto":
             return value
-        if isinstance(value, (int, float)) and not isinstance(value, bool) and value > 0:
+        number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        if number and 0 < value < math.inf:
             return float(value)
         raise ValueError("expected 'auto' or a number of milliseconds above 0")
 
@@ -110,7 +114,7 @@ class PolicyConfig(BaseModel):
 class ApproxiferConfig(BaseModel):
     """The whole section."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     enabled: bool = True
     code: CodeConfig = CodeConfig()

@@ -1,4 +1,4 @@
-"""The plan: what plugin and worker must know of an archive, ``plan.json`` (docs/protocol.md).
+"""The plan: what plugin and worker must know of an archive (docs/protocol.md).
 
 It is decided once, when the archive is made (``archive.planning``), so that nothing has to be
 agreed on when a model starts. The plugin's ``Plan.java`` has the same fields. A file that lacks one
@@ -8,10 +8,18 @@ or has another is refused: archive and package belong together.
 from __future__ import annotations
 
 import json
-from pathlib import Path
-from typing import Any, Literal
+import zipfile
+from pathlib import Path, PurePosixPath
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 
 from approxifer_torchserve.codes import Mode
 from approxifer_torchserve.codes.base import BASE
@@ -23,10 +31,27 @@ from approxifer_torchserve.serving.config import (
     problems,
 )
 
-PLAN_FILE = "plan.json"
+FOLDER = "approxifer"
+"""The folder of an archive that holds what wrapping adds, so that the user's names stay free."""
+PLAN_FILE = f"{FOLDER}/plan.json"
 FORMAT = 1
 
 Check = Literal["none", "pair", "vote", "screen", "locate"]
+
+
+def check_inside(name: str) -> str:
+    """Returns the name of an archive's file if it cannot lead out of the archive.
+
+    Raises:
+        ValueError: It is empty, absolute, climbs up, or is no file name at all.
+    """
+    path = PurePosixPath(name)
+    if not path.parts or path.is_absolute() or ".." in path.parts or "\0" in name:
+        raise ValueError("expected the name of a file inside the archive")
+    return name
+
+
+Inside = Annotated[str, AfterValidator(check_inside)]
 
 
 class _Section(BaseModel):
@@ -74,11 +99,9 @@ class Unwrapped(_Section):
 
     Attributes:
         configFile: The manifest's ``configFile`` before it; None if it named none.
-        yaml: What that file held.
     """
 
-    configFile: str | None = None  # noqa: N815 (the manifest's own word)
-    yaml: dict[Any, Any] = {}
+    configFile: Inside | None = None  # noqa: N815 (the manifest's own word)
 
 
 class PlanWorker(_Section):
@@ -101,9 +124,9 @@ class PlanWorker(_Section):
     staged: bool
     workers: int = Field(ge=1)
     tolerance: ToleranceConfig
-    locator: str | None
+    locator: Inside | None
     locator_fingerprint: str | None
-    weights: dict[str, str]
+    weights: dict[str, Inside]
     unwrapped: Unwrapped
 
 
@@ -194,7 +217,7 @@ class Plan(_Section):
 
     @classmethod
     def read(cls, model_dir: Path) -> Plan:
-        """Reads the plan of an unpacked archive; files in it are names, not paths.
+        """Reads the plan of an unpacked archive; the files it names lie inside it.
 
         Raises:
             ConfigError: It is missing, or as for ``parse``.
@@ -207,8 +230,23 @@ class Plan(_Section):
             ) from None
         return cls.parse(text)
 
+    @classmethod
+    def of_archive(cls, path: Path) -> Plan | None:
+        """Reads the plan of a packed ``.mar``; None if it is no coded one.
+
+        Raises:
+            ConfigError: As for ``parse``.
+        """
+        try:
+            with zipfile.ZipFile(path) as packed:
+                text = packed.read(PLAN_FILE)
+        except (OSError, KeyError, RuntimeError, zipfile.BadZipFile):
+            return None
+        return cls.parse(text)
+
     def write(self, folder: Path) -> None:
         """Writes the plan into an unpacked archive."""
-        # A user's YAML may hold dates, which JSON has not.
+        # An option of a code may be a date, which JSON has not.
         text = json.dumps(self.model_dump(), indent=1, default=str)
+        (folder / FOLDER).mkdir(exist_ok=True)
         (folder / PLAN_FILE).write_text(text, encoding="utf-8")

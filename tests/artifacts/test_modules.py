@@ -59,3 +59,16 @@ def test_what_is_no_file_of_weights_is_told_in_one_way(tmp_path: Path, content: 
         load_saved("weights", path)
     with pytest.raises(ModelError, match="No such file"):
         load_saved("weights", tmp_path / "none.pt")
+
+
+@pytest.mark.parametrize(
+    "name", ["{}", "net.{}", "_orig_mod.{}", "net._orig_mod.{}", "a._orig_mod.net.{}"]
+)
+def test_names_that_compiling_changed_fit(name: str):
+    module = nn.Sequential(nn.Linear(2, 2), nn.Sequential(nn.Linear(2, 1)))
+    state = {name.format(key): value for key, value in module.state_dict().items()}
+    inner = {key.replace("1.0.", "1._orig_mod.0."): value for key, value in state.items()}
+    for each in (state, inner):
+        found = fitting_weights(each, module)
+        assert found is not None
+        assert set(found) == set(module.state_dict())

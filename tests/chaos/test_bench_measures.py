@@ -129,8 +129,8 @@ def test_plain_archives_hold_nothing_of_ours(tmp_path):
 
     plain = archive_plain(tmp_path / "plain", "model", {"batchSize": 8})
     coded = archive_coded(tmp_path, "model", approxifer={})
-    assert "plan.json" not in zipfile.ZipFile(plain).namelist()
-    assert "plan.json" in zipfile.ZipFile(coded).namelist()
+    assert "approxifer/plan.json" not in zipfile.ZipFile(plain).namelist()
+    assert "approxifer/plan.json" in zipfile.ZipFile(coded).namelist()
 
 
 def test_a_report_has_figures_and_checks(tmp_path):

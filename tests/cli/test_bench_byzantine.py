@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from approxifer_torchserve.bench.byzantine import model as byzantine_model
 from approxifer_torchserve.bench.byzantine.policies import SMALL, policies
 from approxifer_torchserve.cli.main import app
-from approxifer_torchserve.serving.plan import Plan
+from approxifer_torchserve.serving.plan import PLAN_FILE, Plan
 
 
 @pytest.mark.parametrize(
@@ -56,8 +56,8 @@ def test_a_locator_is_fitted_once_and_goes_into_the_archive(model, tmp_path, mon
     assert again.locator(made.code) == path
     again.archive(tmp_path, "lies", made, 10.0)
     with zipfile.ZipFile(tmp_path / "lies.mar") as archive:
-        assert archive.read("locator.safetensors") == path.read_bytes()
-        plan = Plan.parse(archive.read("plan.json"))
+        assert archive.read("approxifer/locator.safetensors") == path.read_bytes()
+        plan = Plan.parse(archive.read(PLAN_FILE))
     assert (plan.check, plan.num_workers, plan.mode) == ("locate", 6, "coded")
     assert plan.policy.probe_every_s == 2.0
 

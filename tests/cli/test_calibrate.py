@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from approxifer_torchserve.artifacts.locator_file import load_locator
 from approxifer_torchserve.cli.main import app
 from approxifer_torchserve.codes import make_code
-from approxifer_torchserve.serving.plan import Plan
+from approxifer_torchserve.serving.plan import PLAN_FILE, Plan
 
 DATA = Path(__file__).parent / "data"
 FAST = ("--groups", 800, "--level", 0.02, "--steps", 40)
@@ -78,9 +78,9 @@ def test_from_a_coded_archive_to_one_with_its_locator(run, parts, inputs, tmp_pa
         result.stdout
     )
     with zipfile.ZipFile(second) as archive:
-        plan = Plan.parse(archive.read("plan.json"))
-        assert archive.read("locator.safetensors") == locator.read_bytes()
-    assert plan.worker.locator == "locator.safetensors"
+        plan = Plan.parse(archive.read(PLAN_FILE))
+        assert archive.read("approxifer/locator.safetensors") == locator.read_bytes()
+    assert plan.worker.locator == "approxifer/locator.safetensors"
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from approxifer_torchserve import __version__
 from approxifer_torchserve.cli.main import app
 from approxifer_torchserve.cli.status import render
-from approxifer_torchserve.serving.plan import Plan
+from approxifer_torchserve.serving.plan import PLAN_FILE, Plan
 
 DATA = Path(__file__).parent / "data"
 COMMANDS = (
@@ -127,7 +127,7 @@ def test_archive_from_parts_and_its_plain_twin(run, tiny, tmp_path):
     assert "url=t.mar" in told["register_command"]
     assert "torch-model-archiver --model-name tiny" in told["archiver_command"]
     with zipfile.ZipFile(out) as archive:
-        plan = Plan.parse(archive.read("plan.json"))
+        plan = Plan.parse(archive.read(PLAN_FILE))
         assert "tiny_handler.py" in archive.namelist()
     assert (plan.queries, plan.num_workers, plan.mode) == (4, 6, "systematic")
     assert plan.policy.late_after_ms == 70
@@ -139,7 +139,7 @@ def test_archive_from_parts_and_its_plain_twin(run, tiny, tmp_path):
     twin = tmp_path / "twin.mar"
     assert run("archive", "--mar", out, "--rewrap", "--disabled", "-o", twin).exit_code == 0
     with zipfile.ZipFile(twin) as archive:
-        assert not Plan.parse(archive.read("plan.json")).enabled
+        assert not Plan.parse(archive.read(PLAN_FILE)).enabled
 
 
 @pytest.mark.parametrize("more", [(), ("--option", "systematic=false")])
@@ -150,6 +150,36 @@ def test_archive_passes_options_to_the_code_and_what_they_imply(run, tiny, tmp_p
     plan = json.loads(result.stdout)["plan"]
     assert plan["mode"] == "coded"
     assert (plan["code"]["nodes"], plan["code"]["systematic"]) == ("paper", False)
+
+
+def test_archive_shows_what_it_changed_as_a_diff(run, tiny, tmp_path):
+    given = tmp_path / "mine.yaml"
+    given.write_text("batchSize: 3  # mine\n")
+    words = ("archive", *tiny, "--config-file", given, "--export-path", tmp_path / "store")
+    said = run(*words).output
+    assert "no setting of model-config.yaml was changed" in said
+    assert "initial_workers=9" in said
+    assert "approxifer deploy tiny.mar --workers 9" in said
+    words = (*words, "--policy", "late_after_ms=70", "--force")
+    lines = [line.rstrip() for line in run(*words).output.splitlines()]
+    assert lines[lines.index("--- mine.yaml") :][:8] == [
+        "--- mine.yaml",
+        "+++ approxifer-model-config.yaml",
+        "@@ -1 +1,5 @@",
+        " batchSize: 3",
+        "+handler:",
+        "+  approxifer:",
+        "+    policy:",
+        "+      late_after_ms: 70",
+    ]
+    told = json.loads(run(*words, "--json").stdout)
+    assert told["changes"][0] == "--- mine.yaml"
+
+
+def test_what_looks_like_markup_is_shown_as_it_is(run, tiny, tmp_path):
+    words = ("archive", *tiny, "--export-path", tmp_path / "[bold]")
+    assert str(tmp_path / "[bold]") in run(*words).output
+    assert "\\[/red]" in run("archive", *tiny, "--code", "\\[/red]", "-o", tmp_path / "x").stderr
 
 
 def test_archive_says_which_setting_is_wrong(run, tiny, tmp_path):
@@ -173,6 +203,20 @@ def test_a_file_that_is_no_key_file_is_told(run, nobody, tmp_path, text):
     result = run("undeploy", "x", "--management", nobody, "--key-file", path)
     assert result.exit_code == 1
     assert "holds no management key" in result.stderr
+
+
+def test_deploy_copies_whole_and_knows_how_many_workers_the_code_wants(run, tiny, tmp_path, nobody):
+    from approxifer_torchserve.cli.deploy import _workers_of
+
+    made, store = tmp_path / "made.mar", tmp_path / "store"
+    assert run("archive", *tiny, "--queries", 4, "-o", made).exit_code == 0
+    assert run("deploy", made, "--model-store", store, "--management", nobody).exit_code == 1
+    assert [path.name for path in store.iterdir()] == ["made.mar"]
+    assert (store / "made.mar").read_bytes() == made.read_bytes()
+    assert _workers_of(made) == 5
+    assert _workers_of(tmp_path / "tiny.pt") is None
+    assert run("archive", "--mar", made, "--rewrap", "--disabled", "-o", made, "-f").exit_code == 0
+    assert _workers_of(made) is None
 
 
 def test_deploy_refuses_a_path_it_cannot_deliver(run, nobody):

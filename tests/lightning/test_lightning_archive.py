@@ -105,7 +105,7 @@ def test_the_archive_holds_weights_code_and_report(files: Path, checkpoint: Path
         "name": "approxifer", "queries": 4, "stragglers": 1, "byzantine": 0, "systematic": True,
     }  # fmt: skip
     with zipfile.ZipFile(files / "tiny.mar") as mar:
-        report = json.loads(mar.read("approxifer-report.json"))
+        report = json.loads(mar.read("approxifer/report.json"))
         (name,) = [name for name in mar.namelist() if name.endswith(".pt")]
         with mar.open(name) as packed:
             weights = torch.load(packed, weights_only=True)

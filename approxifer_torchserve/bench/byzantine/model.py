@@ -117,7 +117,11 @@ class Model:
             serialized_file=self.folder / "digits.pt",
         )
         options = Options(
-            settings={"responseTimeout": 10, "handler": {"bench": {"service_ms": service_ms}}},
+            settings={
+                "batchSize": 8,
+                "responseTimeout": 10,
+                "handler": {"bench": {"service_ms": service_ms}},
+            },
             approxifer={"code": policy.code, "policy": {"deadline_ms": 5000, **policy.policy}},
             locator=self.locator(policy.code) if policy.located else None,
             sample=sample if policy.probed else None,

@@ -57,7 +57,11 @@ def start(size: Size) -> Iterator[Lab]:
         for policy in POLICIES:
             # Against a forward that takes no time the hedge always comes first.
             service_ms = FORWARD_MS if policy == "reconstruct" else 0
-            settings = {"responseTimeout": 10, "handler": {"bench": {"service_ms": service_ms}}}
+            settings = {
+                "batchSize": 8,
+                "responseTimeout": 10,
+                "handler": {"bench": {"service_ms": service_ms}},
+            }
             model.archive_coded(
                 served.store, policy, approxifer=section(policy, size), settings=settings
             )

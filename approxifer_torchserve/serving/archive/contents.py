@@ -1,63 +1,60 @@
 """What a coded archive carries beside the user's files: how it gets in, and out again.
 
-The entry file and the plan always; the model-config.yaml with what a coded model needs; and, where
+The entry file and the plan always; a model-config.yaml where it differs from the user's; and, where
 they are given or asked for, the accuracy report, a locator, the weights of a code's roles
 (``archive.weights``), and the probe: the known query that every worker is asked now and then. Its
 ``probe.json`` names the files, and the plugin reads it (docs/protocol.md).
+
+All of it lies in one folder, but for the two files that TorchServe looks for at the top.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 from importlib import resources
 from pathlib import Path
-
-import yaml
 
 from approxifer_torchserve.artifacts.locator_file import load_locator, with_locator
 from approxifer_torchserve.serving.archive.inspection import handler_file
 from approxifer_torchserve.serving.archive.options import Options
 from approxifer_torchserve.serving.archive.packing import ArchiveError, Unpacked
 from approxifer_torchserve.serving.archive.sample import SampleReport, content_type_of
-from approxifer_torchserve.serving.archive.settings import CONFIG_FILE
-from approxifer_torchserve.serving.archive.weights import PREFIX, put_weights, remove_weights
+from approxifer_torchserve.serving.archive.settings import CONFIG_FILE, Settings
+from approxifer_torchserve.serving.archive.weights import put_weights
 from approxifer_torchserve.serving.config import SECTION, ConfigError
-from approxifer_torchserve.serving.plan import PLAN_FILE, Plan
+from approxifer_torchserve.serving.plan import FOLDER, PLAN_FILE, Plan
 
 ENTRY_FILE = "approxifer_handler.py"
-REPORT_FILE = "approxifer-report.json"
-LOCATOR_FILE = "locator.safetensors"
-PROBE_FILE = "probe.json"
-BODY_FILE = "probe.body"
-PREDICTION_FILE = "probe.safetensors"
+REPORT_FILE = f"{FOLDER}/report.json"
+LOCATOR_FILE = f"{FOLDER}/locator.safetensors"
+PROBE_FILE = f"{FOLDER}/probe.json"
+BODY_FILE = f"{FOLDER}/probe.body"
+PREDICTION_FILE = f"{FOLDER}/probe.safetensors"
 UNCALIBRATED = (
     "no locator is in the archive: this check finds gross faults only (huge numbers, NaN); fit one "
     "with approxifer calibrate and give it by --locator"
 )
 
 
-def keep_names_free(archive: Unpacked, options: Options) -> None:
+def keep_names_free(archive: Unpacked) -> None:
     """Raises ``ArchiveError`` where a file of the user's would be written over."""
-    folder = archive.folder
-    taken = {ENTRY_FILE: "the entry file", LOCATOR_FILE: "the locator"}
-    if options.locator is None:
-        del taken[LOCATOR_FILE]
-    taken.update({path.name: "a code's weights" for path in folder.glob(f"{PREFIX}*")})
-    for name, what in taken.items():
-        if (folder / name).exists() or handler_file(archive.model["handler"]) == name:
-            raise ArchiveError(f"the name {name} is taken by {what}; rename yours")
+    handler = handler_file(archive.model["handler"])
+    for name in (FOLDER, ENTRY_FILE, CONFIG_FILE):
+        if (archive.folder / name).exists() or handler == name:
+            raise ArchiveError(f"the name {name} is taken by what wrapping adds; rename yours")
 
 
 def put_contents(
-    archive: Unpacked, plan: Plan, model_yaml: dict[str, object], options: Options
+    archive: Unpacked, plan: Plan, settings: Settings, options: Options
 ) -> tuple[Plan, list[str]]:
     """Puts all but the probe into an archive; a second call replaces what the first put in.
 
     Args:
         archive: The user's files.
         plan: How it is served.
-        model_yaml: The ``model-config.yaml`` of the coded model.
+        settings: The ``model-config.yaml`` of the coded model.
         options: The user's files for it.
 
     Returns:
@@ -68,6 +65,7 @@ def put_contents(
         ArchiveError: The handler cannot use weights of a role.
     """
     folder, warnings = archive.folder, []
+    (folder / FOLDER).mkdir(exist_ok=True)
     entry = resources.files("approxifer_torchserve.handlers").joinpath(ENTRY_FILE)
     (folder / ENTRY_FILE).write_bytes(entry.read_bytes())
     if options.report is not None:
@@ -80,8 +78,8 @@ def put_contents(
     if plan.worker.weights and not plan.policy.reconstruct:
         warnings.append(f"no parity is used: {plan.policy.reconstruct_reason}")
     plan.write(folder)
-    text = yaml.safe_dump(model_yaml, sort_keys=False)
-    (folder / archive.model.get("configFile", CONFIG_FILE)).write_text(text, encoding="utf-8")
+    if settings.changed:
+        settings.write(folder)
     return plan, warnings
 
 
@@ -140,7 +138,9 @@ def put_probe(folder: Path, plan: Plan, options: Options, found: SampleReport | 
 
 def wrapped(archive: Unpacked) -> Unpacked:
     """Returns the archive under the manifest of a coded one, which names our entry file."""
-    model = {"configFile": CONFIG_FILE, **archive.model, "handler": ENTRY_FILE}
+    model = {**archive.model, "handler": ENTRY_FILE}
+    if (archive.folder / CONFIG_FILE).exists():
+        model["configFile"] = CONFIG_FILE
     return dataclasses.replace(archive, manifest={**archive.manifest, "model": model})
 
 
@@ -153,18 +153,14 @@ def unwrap(archive: Unpacked) -> None:
     folder, model = archive.folder, archive.model
     try:
         worker = Plan.read(folder).worker
-        (folder / model.pop("configFile")).unlink()
-        model["handler"] = worker.handler
-        if (name := worker.unwrapped.configFile) is not None:
-            model["configFile"] = name
-            text = yaml.safe_dump(worker.unwrapped.yaml, sort_keys=False)
-            (folder / name).write_text(text, encoding="utf-8")
-    except (OSError, ValueError, KeyError) as error:
+    except ConfigError as error:
         raise ArchiveError(
             f"source: its {PLAN_FILE} does not say what was wrapped ({error})"
         ) from error
-    remove_weights(folder, worker)
-    if worker.locator is not None:
-        (folder / LOCATOR_FILE).unlink(missing_ok=True)
-    for name in (PLAN_FILE, ENTRY_FILE, REPORT_FILE, PROBE_FILE, BODY_FILE, PREDICTION_FILE):
+    model["handler"] = worker.handler
+    model["configFile"] = worker.unwrapped.configFile
+    if model["configFile"] is None:
+        del model["configFile"]
+    shutil.rmtree(folder / FOLDER)
+    for name in (ENTRY_FILE, CONFIG_FILE):
         (folder / name).unlink(missing_ok=True)

@@ -14,6 +14,8 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from approxifer_torchserve.serving.archive import sources
+
 _STREAMING = ("send_intermediate_predict_response", "ts_stream_next")
 _REFUSED_KEYS = {
     "sequenceBatching": "requests of a sequence must stay on one worker, in order",
@@ -21,6 +23,8 @@ _REFUSED_KEYS = {
     "useJobTicket": "job tickets bypass the queue this package replaces",
     "asyncCommunication": "asynchronous workers do not poll the queue this package replaces",
 }
+_PARALLEL_TYPES = ("pp", "tp", "pptp", "custom")
+REMEDY = "leave the key out, or serve the archive unwrapped, as plain TorchServe does"
 STILL_WORKS = "late requests are still hedged, and replication works"
 _BASE = "BaseHandler"
 
@@ -63,15 +67,20 @@ def inspect_handler(
         runtime: The manifest's runtime.
     """
     refused = [
-        f"model-config.yaml sets {key}: {why}"
+        f"model-config.yaml sets {key}: {why}; {REMEDY}"
         for key, why in _REFUSED_KEYS.items()
-        if model_yaml.get(key)
+        if model_yaml.get(key) is True  # TorchServe ignores other values
     ]
+    if _parallel(model_yaml):
+        refused.append(
+            "model-config.yaml sets parallelType, with torchrun or parallelLevel: each worker is "
+            f"several processes or devices that compute together, and each would be asked; {REMEDY}"
+        )
     if runtime.lower() not in ("python", "python3"):
         refused.append(f"runtime {runtime}: only Python handlers can be wrapped")
-    for path in sorted(model_dir.rglob("*.py")):
-        text = path.read_text(encoding="utf-8", errors="replace")
-        refused += [f"{path.name} streams its answers ({w})" for w in _STREAMING if w in text]
+    for path, tree in sources.imported(model_dir, model_dir / handler_file(handler)).items():
+        for word in sorted(sources.mentions(tree, _STREAMING)):
+            refused.append(f"{path.name} streams its answers ({word}), which cannot be sent twice")
     staged, certain, why = _staged(model_dir, handler)
     if staged is None:
         refused.append(why)
@@ -82,6 +91,13 @@ def inspect_handler(
         reasons=[] if staged else [f"{why}; {STILL_WORKS}"],
         refused=refused,
     )
+
+
+def _parallel(model_yaml: Mapping[str, Any]) -> bool:
+    """Tells whether TorchServe would have several processes or devices compute together."""
+    kind, level = model_yaml.get("parallelType"), model_yaml.get("parallelLevel")
+    several = isinstance(model_yaml.get("torchrun"), Mapping) or (type(level) is int and level > 0)
+    return several and isinstance(kind, str) and kind.lower() in _PARALLEL_TYPES
 
 
 def swaps_model(model_dir: Path, handler: str, serialized: str | None) -> str:
@@ -97,8 +113,11 @@ def swaps_model(model_dir: Path, handler: str, serialized: str | None) -> str:
     path = model_dir / handler_file(handler)
     if not path.is_file():
         return ""  # TorchServe's own, which call self.model
-    classes = [n for n in ast.parse(path.read_text("utf-8")).body if isinstance(n, ast.ClassDef)]
-    nodes = [node for found in classes for node in ast.walk(found)]
+    try:
+        classes = sources.classes(sources.parse(path))
+    except sources.SourceError as error:
+        return str(error)
+    nodes = [node for found in classes.values() for node in ast.walk(found)]
     own = any(isinstance(n, ast.FunctionDef) and n.name == "inference" for n in nodes)
     reads = {n.attr for n in nodes if isinstance(n, ast.Attribute)}
     if own and not reads & {"model", "inference"}:
@@ -121,29 +140,21 @@ def _staged(model_dir: Path, handler: str) -> tuple[bool | None, bool, str]:
     if not path.is_file():
         return None, True, f"handler {handler}: there is no {name} in the archive or TorchServe"
     try:
-        tree = ast.parse(path.read_text(encoding="utf-8"))
-    except (SyntaxError, UnicodeDecodeError) as error:
-        return None, True, f"handler {handler}: {name} is not Python: {error}"
+        tree = sources.parse(path)
+    except sources.SourceError as error:
+        return None, True, f"handler {handler}: {error}"
     wanted = handler.split(":", 1)[1] if ":" in handler else "handle"
-    if wanted in _functions(tree):
+    if wanted in sources.names(tree):
         return False, True, f"{name} has a function {wanted}() that does everything"
-    classes = [node for node in tree.body if isinstance(node, ast.ClassDef)]
-    if len(classes) != 1:
-        names = ", ".join(c.name for c in classes) or "none"
-        return None, True, f"{name}: TorchServe expects one class or {wanted}(), got {names}"
-    return _class_staged(model_dir, path, tree, classes[0], 0)
-
-
-def _functions(tree: ast.Module) -> set[str]:
-    found: set[str] = set()
-    for node in tree.body:
-        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
-            found.add(node.name)
-        elif isinstance(node, ast.Assign):
-            found |= {t.id for t in node.targets if isinstance(t, ast.Name)}
-        elif isinstance(node, ast.ImportFrom):
-            found |= {a.asname or a.name for a in node.names}
-    return found
+    classes = sources.classes(tree)
+    if len(classes) == 1:
+        (only,) = classes.values()
+        return _class_staged(model_dir, path, tree, only, 0)
+    # In branches of which one is taken, or that take one away: only Python knows.
+    if set(classes.values()) - set(tree.body):
+        return True, False, ""
+    found = ", ".join(classes) or "none"
+    return None, True, f"{name}: TorchServe expects one class or {wanted}(), got {found}"
 
 
 def _class_staged(
@@ -151,11 +162,10 @@ def _class_staged(
 ) -> tuple[bool, bool, str]:
     if node.name == _BASE:
         return True, True, ""
-    if any(
-        isinstance(item, (ast.FunctionDef, ast.AsyncFunctionDef)) and item.name == "handle"
-        for item in node.body
-    ):
+    if any(isinstance(item, sources.Function) and item.name == "handle" for item in node.body):
         return False, True, f"{path.name}: {node.name} has a handle() of its own"
+    if _sets_handle(node):
+        return False, True, f"{path.name}: {node.name} sets a handle of its own"
     names = [_last(base) for base in node.bases]
     if depth > 8 or not [n for n in names if n not in ("ABC", "object")]:
         return False, True, f"{path.name}: {node.name} does not derive from {_BASE}"
@@ -173,6 +183,14 @@ def _class_staged(
     return False, True, f"{path.name}: {node.name} does not derive from {_BASE}"
 
 
+def _sets_handle(node: ast.ClassDef) -> bool:
+    """Tells whether a class sets ``self.handle``, as for micro-batching, or its own ``handle``."""
+    targets = [t for item in node.body if isinstance(item, ast.Assign) for t in item.targets]
+    attributes = [each for each in ast.walk(node) if isinstance(each, ast.Attribute)]
+    targets += [each for each in attributes if isinstance(each.ctx, ast.Store)]
+    return any(_last(each) == "handle" for each in targets)
+
+
 def _last(base: ast.expr) -> str:
     if isinstance(base, ast.Attribute):
         return base.attr
@@ -182,10 +200,9 @@ def _last(base: ast.expr) -> str:
 def _find_class(
     model_dir: Path, path: Path, tree: ast.Module, name: str
 ) -> tuple[Path, ast.Module, ast.ClassDef] | None:
-    for node in tree.body:
-        if isinstance(node, ast.ClassDef) and node.name == name:
-            return path, tree, node
-    for node in tree.body:
+    if name in (own := sources.classes(tree)):
+        return path, tree, own[name]
+    for node in sources.top_level(tree):
         if not isinstance(node, ast.ImportFrom) or node.module is None:
             continue
         for alias in node.names:
@@ -195,7 +212,10 @@ def _find_class(
             other = model_dir / file if (model_dir / file).is_file() else _torchserve_file(file)
             if other is None or other == path:
                 return None
-            parsed = ast.parse(other.read_text(encoding="utf-8"))
+            try:
+                parsed = sources.parse(other)
+            except sources.SourceError:
+                return None
             return _find_class(model_dir, other, parsed, alias.name)
     return None
 

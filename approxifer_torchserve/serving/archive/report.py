@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
+from urllib.parse import quote
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, computed_field
 
 from approxifer_torchserve.serving.archive.inspection import Capability
 from approxifer_torchserve.serving.archive.packing import Unpacked
@@ -23,9 +24,11 @@ class ArchiveReport(BaseModel):
         capability: What its handler can do, and why not more.
         plan: The plan that is in the archive.
         warnings: Settings that were kept although they do not fit.
+        changes: What was changed in ``model-config.yaml``, as the lines of a unified diff.
         sample: What the self-test found; None without a sample.
         archiver_command: torch-model-archiver's command line that packs the same files.
-        register_command: curl's command line that registers the archive.
+        initial_workers: How many workers to ask for when it is registered: as many as the code
+            wants. None where the user's own ``minWorkers`` says it.
     """
 
     model_config = ConfigDict(protected_namespaces=())
@@ -36,17 +39,26 @@ class ArchiveReport(BaseModel):
     capability: Capability
     plan: Plan
     warnings: list[str] = []
+    changes: list[str] = []
     sample: SampleReport | None = None
     archiver_command: str
-    register_command: str
+    initial_workers: int | None = None
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def register_command(self) -> str:
+        """The command line for curl that registers the archive with a server on this machine."""
+        url = f"http://127.0.0.1:8081/models?url={quote(self.path.name)}"
+        if self.initial_workers is not None:
+            url += f"&initial_workers={self.initial_workers}"
+        return shlex.join(["curl", "-X", "POST", url])
 
 
 def archiver_command(archive: Unpacked, archive_format: str) -> str:
-    """Returns the command that packs the files of an archive where they are unpacked."""
+    """Returns the command that packs an archive in its unpacked folder, without MAR-INF."""
     model = archive.model
     words = ["torch-model-archiver", "--model-name", model["modelName"]]
     words += ["--handler", model["handler"], "--version", str(model.get("modelVersion", "1.0"))]
-    named = {model["handler"]}
     for option, key in (
         ("--model-file", "modelFile"),
         ("--serialized-file", "serializedFile"),
@@ -55,15 +67,7 @@ def archiver_command(archive: Unpacked, archive_format: str) -> str:
     ):
         if key in model:
             words += [option, model[key]]
-            named.add(model[key])
-    files = (path for path in archive.folder.rglob("*") if path.is_file())
-    extra = {path.relative_to(archive.folder).parts[0] for path in files}
-    words += ["--extra-files", ",".join(sorted(extra - named))]
+    # The whole folder: of a folder that is named itself the archiver packs the files without it.
+    words += ["--extra-files", "."]
     words += [] if archive_format == "default" else ["--archive-format", archive_format]
     return shlex.join(words)
-
-
-def register_command(path: Path) -> str:
-    """Returns the command that registers an archive with a server on this machine."""
-    url = f"http://127.0.0.1:8081/models?url={path.name}"
-    return shlex.join(["curl", "-X", "POST", url])

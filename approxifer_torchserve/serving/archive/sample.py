@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import mimetypes
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -34,6 +35,7 @@ class SampleReport(BaseModel):
         prediction: The same of the prediction's.
         answer_bytes: Size of the answer to the sample.
         milliseconds: Median time of each kind of job that was tried.
+        first_ms: Time of the very first request, which may compile, load or download something.
         known_prediction: The sample's prediction as safetensors, in hexadecimal; for probes.
     """
 
@@ -44,6 +46,7 @@ class SampleReport(BaseModel):
     prediction: list[str] = []
     answer_bytes: int = 0
     milliseconds: dict[str, float] = {}
+    first_ms: float = 0.0
     known_prediction: str = Field("", exclude=True, repr=False)
 
 
@@ -80,18 +83,38 @@ def run_sample(archive: Unpacked, sample: Path, content_type: str | None) -> Sam
             [str(model_dir), package, *filter(None, [os.environ.get("PYTHONPATH")])]
         )
         arguments = [str(model_dir), str(sample.resolve()), kind, str(result)]
-        try:
-            done = subprocess.run(
-                [sys.executable, "-m", SELF_TEST, *arguments],
-                env={**os.environ, "PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1"},
-                capture_output=True,
-                text=True,
-                timeout=TIMEOUT_S,
-                check=False,
-            )
-        except subprocess.TimeoutExpired:
-            raise ArchiveError(f"sample: the handler did not finish in {TIMEOUT_S:.0f} s") from None
-        if done.returncode != 0 or not result.is_file():
-            tail = "\n".join((done.stdout + done.stderr).strip().splitlines()[-12:])
+        said = Path(own) / "output"
+        code = _finish(
+            [sys.executable, "-m", SELF_TEST, *arguments],
+            {**os.environ, "PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1"},
+            said,
+        )
+        if code != 0 or not result.is_file():
+            text = said.read_text(encoding="utf-8", errors="replace")
+            tail = "\n".join(text.strip().splitlines()[-12:])
             raise ArchiveError(f"sample: the wrapped handler failed on it:\n{tail}")
         return SampleReport.model_validate_json(result.read_bytes())
+
+
+def _finish(command: list[str], environment: dict[str, str], output: Path) -> int:
+    """Runs the self-test and returns its exit code; nothing of it is left when it takes too long.
+
+    Its output goes to a file: a pipe would stay open as long as any process of the handler's does.
+    """
+    with output.open("wb") as said:
+        process = subprocess.Popen(
+            command,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=said,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    try:
+        return process.wait(TIMEOUT_S)
+    except subprocess.TimeoutExpired:
+        raise ArchiveError(f"sample: the handler did not finish in {TIMEOUT_S:.0f} s") from None
+    finally:
+        if process.returncode is None:  # not collected: the group's number is still its own
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()

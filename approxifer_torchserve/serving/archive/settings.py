@@ -1,8 +1,11 @@
-"""The ``model-config.yaml`` of an archive: what the user's says, and what a coded model needs."""
+"""The ``model-config.yaml`` of an archive: the user's, and what was asked for when it was wrapped.
+
+Wrapping sets nothing of its own accord: what is unset stays TorchServe's own behaviour.
+"""
 
 from __future__ import annotations
 
-import math
+import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,13 +23,18 @@ from approxifer_torchserve.serving.config import (
 )
 from approxifer_torchserve.serving.plan import Unwrapped
 
-CONFIG_FILE = "model-config.yaml"
-BATCH_SIZE = 8
-# TorchServe's own default. Our queue's polls return at once whatever it is; a server without the
-# plugin would hold lone requests back for all of it.
-MAX_BATCH_DELAY_MS = 100
-MIN_RESPONSE_TIMEOUT_S = 10
-DEADLINES_PER_TIMEOUT = 3
+CONFIG_FILE = "approxifer-model-config.yaml"
+"""Ours, where it differs from the user's. At the top: the archiver keeps no path of it."""
+USERS_CONFIG_FILE = "model-config.yaml"
+_INTEGERS = (
+    *("minWorkers", "maxWorkers", "batchSize", "maxBatchDelay", "responseTimeout"),
+    *("startupTimeout", "jobQueueSize", "clientTimeoutInMills", "maxRetryTimeoutInSec"),
+)
+# What yaml's constructors let through beside its own errors: of dates, numbers, booleans.
+_NOT_YAML = (
+    *(yaml.YAMLError, ValueError, TypeError, KeyError, AttributeError, IndexError),
+    *(OverflowError, RecursionError),
+)
 
 
 @dataclass(frozen=True)
@@ -34,45 +42,65 @@ class Settings:
     """What was set for a model.
 
     Attributes:
-        unwrapped: The file as the user has it, and its name.
+        unwrapped: The name of the user's file.
+        users: What it holds.
         merged: The same with what was asked for when it was archived.
         config: Its section ``handler.approxifer``.
     """
 
     unwrapped: Unwrapped
-    merged: dict[str, Any]
+    users: dict[Any, Any]
+    merged: dict[Any, Any]
     config: ApproxiferConfig
 
-    def coded_yaml(self, workers: int) -> tuple[dict[str, Any], list[str]]:
-        """Adds what a coded model needs, unless the user has set it; nothing if not enabled.
+    @property
+    def changed(self) -> bool:
+        """Whether the archive needs a file of ours."""
+        return _text(self.users) != _text(self.merged)
+
+    def write(self, folder: Path) -> None:
+        """Writes the file that differs from the user's; his stays as it is."""
+        (folder / CONFIG_FILE).write_text(_text(self.merged), encoding="utf-8")
+
+    def diff(self) -> list[str]:
+        """Returns what was changed, as the lines of a unified diff; empty if nothing was."""
+        yours = self.unwrapped.configFile or "/dev/null"
+        before, after = (_text(each).splitlines() for each in (self.users, self.merged))
+        return list(difflib.unified_diff(before, after, yours, CONFIG_FILE, lineterm=""))
+
+    def integer(self, key: str) -> int | None:
+        """Returns a top-level setting as TorchServe reads it: integers only."""
+        value = self.merged.get(key)
+        return value if type(value) is int else None
+
+    def workers_to_ask(self, wanted: int) -> int | None:
+        """Returns how many workers to ask for at registration; None if the settings start some."""
+        minimum, maximum = self.integer("minWorkers"), self.integer("maxWorkers")
+        starts = minimum is not None and (maximum or 0) >= max(1, minimum)
+        return None if starts else wanted
+
+    def warnings(self, workers: int) -> list[str]:
+        """Says what is kept although it does not fit.
 
         Args:
             workers: How many distinct workers the code wants.
-
-        Returns:
-            The ``model-config.yaml``, and warnings of settings that are kept but do not fit.
         """
-        result = dict(self.merged)
         if not self.config.enabled:
-            return result, []
-        deadline_ms = self.config.policy.deadline_ms
-        timeout = math.ceil(DEADLINES_PER_TIMEOUT * deadline_ms / 1000)
-        minimum = int(result.get("minWorkers", result.get("maxWorkers", workers)))
-        result.setdefault("minWorkers", minimum)
-        result.setdefault("maxWorkers", max(minimum, workers))
-        result.setdefault("batchSize", BATCH_SIZE)
-        result.setdefault("maxBatchDelay", MAX_BATCH_DELAY_MS)
-        result.setdefault("responseTimeout", max(MIN_RESPONSE_TIMEOUT_S, timeout))
-        warnings = []
-        if minimum < workers:
-            warnings.append(f"minWorkers is {minimum}; the code wants {workers} distinct workers")
-        if (seconds := result["responseTimeout"]) * 1000 < deadline_ms:
-            warnings.append(f"responseTimeout is {seconds} s, below deadline_ms {deadline_ms}")
-        if result["maxBatchDelay"] <= 0:
-            warnings.append(
-                "maxBatchDelay is 0: TorchServe then never batches more than 2 requests"
-            )
-        return result, warnings
+            return []
+        said = [
+            f"{key} is {self.merged[key]!r}: TorchServe ignores it, for it takes integers only"
+            for key in _INTEGERS
+            if key in self.merged and self.integer(key) is None
+        ]
+        minimum, maximum = self.integer("minWorkers"), self.integer("maxWorkers")
+        if minimum is not None and (maximum or 0) < minimum:
+            got = f"maxWorkers is {maximum}" if maximum is not None else "there is no maxWorkers"
+            said.append(f"minWorkers is {minimum}, but {got}: TorchServe then ignores minWorkers")
+        elif minimum is not None and minimum < workers:
+            said.append(f"minWorkers is {minimum}; the code wants {workers} distinct workers")
+        if self.integer("maxBatchDelay") == 0 and (self.integer("batchSize") or 1) > 2:
+            said.append("maxBatchDelay is 0: TorchServe then never batches more than 2 requests")
+        return said
 
 
 def read_settings(archive: Unpacked, options: Options, config_file: Path | None = None) -> Settings:
@@ -84,12 +112,12 @@ def read_settings(archive: Unpacked, options: Options, config_file: Path | None 
         config_file: Replaces the archive's file; None leaves it.
 
     Raises:
-        ArchiveError: The manifest names a file that is not there.
+        ArchiveError: The manifest names a file that is not there, or a given one has the name of
+            another of the user's.
         ConfigError: A setting is wrong; names its key.
     """
     if config_file is not None:
-        archive.model["configFile"] = CONFIG_FILE
-        (archive.folder / CONFIG_FILE).write_bytes(config_file.read_bytes())
+        _put(archive, config_file)
     name = archive.model.get("configFile")
     user = {} if name is None else _read_yaml(archive.folder / name)
     merged = {**user, **options.settings}
@@ -99,17 +127,41 @@ def read_settings(archive: Unpacked, options: Options, config_file: Path | None 
         if isinstance(old, Mapping) and isinstance(value, Mapping):
             value = {**old, **value}
         section[key] = value
-    merged["handler"] = {**handler, "approxifer": section}
-    return Settings(Unwrapped(configFile=name, yaml=user), merged, load_config(merged))
+    if options.approxifer:
+        merged["handler"] = {**handler, "approxifer": section}
+    return Settings(Unwrapped(configFile=name), user, merged, load_config(merged))
 
 
-def _read_yaml(path: Path) -> dict[str, Any]:
+def _put(archive: Unpacked, config_file: Path) -> None:
+    """Puts a ``model-config.yaml`` in, in place of the one that the manifest names."""
+    name = archive.model.get("configFile")
+    if name is None:
+        name = USERS_CONFIG_FILE
+        if (archive.folder / name).exists():
+            raise ArchiveError(
+                f"config_file: the archive holds a {name} already that is not its configuration; "
+                "rename that one"
+            )
+    archive.model["configFile"] = name
+    (archive.folder / name).write_bytes(config_file.read_bytes())
+
+
+def _read_yaml(path: Path) -> dict[Any, Any]:
     try:
-        read = yaml.safe_load(path.read_text(encoding="utf-8"))
+        read = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
+        _text(read)
     except OSError:
         raise ArchiveError(f"the manifest names {path.name}, which is not in the archive") from None
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path.name} is not YAML: {error}") from None
+    except _NOT_YAML as error:
+        raise ConfigError(f"{path.name} is not YAML that can be used: {_first(error)}") from None
     if read is not None and not isinstance(read, dict):
         raise ConfigError(f"{path.name}: expected a mapping, got {type(read).__name__}")
     return read or {}
+
+
+def _first(error: Exception) -> str:
+    return str(error) or type(error).__name__
+
+
+def _text(values: Any) -> str:
+    return yaml.safe_dump(values, sort_keys=False) if values else ""

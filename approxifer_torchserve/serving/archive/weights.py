@@ -14,9 +14,9 @@ from approxifer_torchserve.artifacts.weights import OwnWeightsError, check_purpo
 from approxifer_torchserve.serving.archive.inspection import swaps_model
 from approxifer_torchserve.serving.archive.packing import ArchiveError, Unpacked
 from approxifer_torchserve.serving.config import ConfigError
-from approxifer_torchserve.serving.plan import Plan, PlanWorker
+from approxifer_torchserve.serving.plan import FOLDER, Plan
 
-PREFIX = "approxifer-weights-"
+PREFIX = f"{FOLDER}/weights-"
 
 
 class RolesError(ConfigError):
@@ -65,13 +65,6 @@ def put_weights(archive: Unpacked, given: Mapping[str, Path], plan: Plan) -> Pla
         names[role] = f"{PREFIX}{role}{path.suffix}"
         (folder / names[role]).write_bytes(path.read_bytes())
     return plan.with_worker(weights=names)
-
-
-def remove_weights(folder: Path, worker: PlanWorker) -> None:
-    """Takes earlier weights out of an unpacked archive."""
-    for name in worker.weights.values():
-        if name.startswith(PREFIX):
-            (folder / Path(name).name).unlink(missing_ok=True)
 
 
 def _check(path: Path, base: Mapping[str, torch.Tensor] | None, about: Mapping[str, str]) -> None:

@@ -14,16 +14,12 @@ import tempfile
 from pathlib import Path
 
 from approxifer_torchserve.artifacts.report import load_report
-from approxifer_torchserve.serving.archive import contents
+from approxifer_torchserve.serving.archive import contents, timing
 from approxifer_torchserve.serving.archive.inspection import Capability, inspect_handler
 from approxifer_torchserve.serving.archive.options import Existing, Options, Parts
 from approxifer_torchserve.serving.archive.packing import ArchiveError, Unpacked, open_source, pack
 from approxifer_torchserve.serving.archive.planning import build_plan
-from approxifer_torchserve.serving.archive.report import (
-    ArchiveReport,
-    archiver_command,
-    register_command,
-)
+from approxifer_torchserve.serving.archive.report import ArchiveReport, archiver_command
 from approxifer_torchserve.serving.archive.sample import run_sample
 from approxifer_torchserve.serving.archive.settings import Settings, read_settings
 from approxifer_torchserve.serving.plan import Plan
@@ -67,7 +63,7 @@ def wrap_archive(
     options = options or Options()
     with tempfile.TemporaryDirectory(prefix="approxifer-archive-") as own:
         archive = _unpack(source, Path(own) / "model")
-        contents.keep_names_free(archive, options)
+        contents.keep_names_free(archive)
         replaced = source.config_file if isinstance(source, Existing) else None
         settings = read_settings(archive, options, replaced)
         capability = _inspect(archive, settings)
@@ -80,6 +76,7 @@ def wrap_archive(
                 capability = capability.without_interpolation(why)
                 plan, warnings = _plan_and_fill(archive, settings, capability, options)
             capability = capability.model_copy(update={"staged": found.staged, "checked": True})
+            warnings += timing.misfits(settings, found)
         contents.put_probe(archive.folder, plan, options, found)
         path = pack(coded, export_path, archive_format, force)
         return ArchiveReport(
@@ -89,9 +86,10 @@ def wrap_archive(
             capability=capability,
             plan=plan,
             warnings=warnings,
+            changes=settings.diff(),
             sample=found,
             archiver_command=archiver_command(coded, archive_format),
-            register_command=register_command(path),
+            initial_workers=settings.workers_to_ask(plan.worker.workers),
         )
 
 
@@ -121,10 +119,10 @@ def _plan_and_fill(
     plan = build_plan(
         settings.config, capability, report, archive.model["handler"], settings.unwrapped
     )
-    workers = plan.worker.workers
-    model_yaml, misfits = settings.coded_yaml(workers)
-    plan = plan.with_worker(workers=int(model_yaml.get("minWorkers", workers)))
-    plan, warnings = contents.put_contents(archive, plan, model_yaml, options)
+    misfits = settings.warnings(plan.worker.workers)
+    workers = settings.integer("minWorkers") or plan.worker.workers
+    plan = plan.with_worker(workers=max(1, workers))
+    plan, warnings = contents.put_contents(archive, plan, settings, options)
     if report is not None:
         report.check_weights(options.weights)
     return plan, misfits + warnings

@@ -60,7 +60,8 @@ class ServerOptions:
         allowed_urls: Regular expression for archive URLs; names in the store are always allowed.
         job_queue_size: How many jobs wait per model before TorchServe answers 503.
         max_request_size: The largest request body, in bytes.
-        response_timeout: Seconds after which a frozen worker is restarted.
+        response_timeout: Seconds after which a frozen worker is restarted; TorchServe's default,
+            since a first call may take long.
         startup_timeout: Seconds a worker may take to load its model.
         netty_threads: How many threads the frontend has; 0 lets TorchServe choose.
         metrics_mode: How metrics are told: "prometheus", "log" or "legacy".
@@ -80,7 +81,7 @@ class ServerOptions:
     allowed_urls: str = "https?://127\\.0\\.0\\.1(:[0-9]+)?/.*"
     job_queue_size: int = 1000
     max_request_size: int = 65_535_000
-    response_timeout: int = 30
+    response_timeout: int = 120
     startup_timeout: int = 120
     netty_threads: int = 0
     metrics_mode: str = "prometheus"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hmac
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -134,11 +134,12 @@ class JobKey:
 
     Args:
         model_dir: Where the plugin puts the file.
-        frontend_pid: Process id of the JVM, this worker's parent.
+        above: Process ids of this worker's ancestors, one of which is the JVM: its parent, unless
+            a launcher is between them.
     """
 
-    def __init__(self, model_dir: Path, frontend_pid: int) -> None:
-        self.path = model_dir / f"approxifer-{frontend_pid}.key"
+    def __init__(self, model_dir: Path, above: Sequence[int]) -> None:
+        self.paths = [model_dir / f"approxifer-{pid}.key" for pid in above]
         self._key: hmac.HMAC | None = None
 
     def open(self, request_id: str, header: str) -> dict[str, Any] | None:
@@ -162,21 +163,21 @@ class JobKey:
         return job if isinstance(job, dict) else None
 
     def _verify(self, request_id: str, mac: str, text: str) -> bool:
-        for again in (False, True):
-            key = self._load(again)
-            if key is None:
-                continue
+        for key in self._keys():
             good = _sign(key, request_id, text).encode("ascii")
             if hmac.compare_digest(good, mac.encode("utf-8", "replace")):
+                self._key = key
                 return True
         return False
 
-    def _load(self, again: bool) -> hmac.HMAC | None:
-        if self._key is None or again:
+    def _keys(self) -> Iterator[hmac.HMAC]:
+        """Yields the key that verified last, then those of the files."""
+        if self._key is not None:
+            yield self._key
+        for path in self.paths:
             try:
-                text = self.path.read_text(encoding="ascii").strip()
+                text = path.read_text(encoding="ascii").strip()
             except (OSError, UnicodeDecodeError):
-                return self._key
+                continue
             if len(text) == 64:
-                self._key = hmac.new(text.encode("ascii"), digestmod="sha256")
-        return self._key
+                yield hmac.new(text.encode("ascii"), digestmod="sha256")

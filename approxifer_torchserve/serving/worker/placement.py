@@ -10,10 +10,13 @@ from __future__ import annotations
 import itertools
 import json
 import logging
+import os
 import re
 import time
 from collections.abc import Sequence
 from pathlib import Path
+
+import psutil
 
 logger = logging.getLogger(__name__)
 # The plugin looks at the workers every 50 ms, and a worker needs longer than that to get here.
@@ -35,23 +38,32 @@ def worker_id(arguments: Sequence[str]) -> str | None:
     return None
 
 
+def ancestors() -> list[int]:
+    """Returns the process ids of this process's ancestors, the nearest first."""
+    try:
+        return [process.pid for process in psutil.Process().parents()]
+    except psutil.Error:
+        return [os.getppid()]
+
+
 def placed_gpu(
-    model_dir: Path, frontend_pid: int, worker: str | None, patience_s: float = PATIENCE_S
+    model_dir: Path, above: Sequence[int], worker: str | None, patience_s: float = PATIENCE_S
 ) -> int | None:
     """Returns the GPU that the plugin chose for a worker.
 
     Args:
         model_dir: The unpacked archive.
-        frontend_pid: Process id of the JVM, the worker's parent.
+        above: Process ids of the worker's ancestors, one of which is the JVM.
         worker: See `worker_id`.
         patience_s: Seconds to wait for a worker that is not placed yet.
 
     Returns:
         The device index, or None where the plugin places nothing (CPU, or no plugin).
     """
-    path = model_dir / f"approxifer-{frontend_pid}.placement.json"
+    files = [model_dir / f"approxifer-{pid}.placement.json" for pid in above]
+    path = next((file for file in files if file.exists()), None)
     deadline = time.monotonic() + patience_s
-    while worker is not None and path.exists():
+    while worker is not None and path is not None and path.exists():
         try:
             placed = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:

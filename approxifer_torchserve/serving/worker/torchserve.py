@@ -28,7 +28,7 @@ from approxifer_torchserve.serving.worker import reader, request_ids
 from approxifer_torchserve.serving.worker.failures import Failure, refusal
 from approxifer_torchserve.serving.worker.limits import max_response_bytes
 from approxifer_torchserve.serving.worker.payloads import JobKey
-from approxifer_torchserve.serving.worker.placement import placed_gpu, worker_id
+from approxifer_torchserve.serving.worker.placement import ancestors, placed_gpu, worker_id
 from approxifer_torchserve.serving.worker.request import Request
 from approxifer_torchserve.serving.worker.service import CodedService
 
@@ -105,7 +105,7 @@ class ApproxiferService:
             quieten()
             request_ids.install()
             reader.install(otf_message_handler)
-            gpu = placed_gpu(model_dir, os.getppid(), worker_id(sys.argv))
+            gpu = placed_gpu(model_dir, ancestors(), worker_id(sys.argv))
             if gpu is not None:
                 context.system_properties["gpu_id"] = gpu
         entry, handler = load_handler(plan.worker.handler, context)
@@ -116,7 +116,7 @@ class ApproxiferService:
             self.coded = CodedService(
                 plan,
                 model_dir,
-                JobKey(model_dir, os.getppid()),
+                JobKey(model_dir, ancestors()),
                 self._host,
                 entry,
                 self._plain,
@@ -267,7 +267,9 @@ def load_handler(name: str, context: Any) -> tuple[Callable[[list[Any], Any], An
 
 def is_staged(handler: Any) -> bool:
     """Tells whether TorchServe's own ``handle`` calls this handler's three steps."""
-    return isinstance(handler, BaseHandler) and type(handler).handle is BaseHandler.handle
+    own = isinstance(handler, BaseHandler) and type(handler).handle is BaseHandler.handle
+    # One that is set on the object, such as TorchServe's MicroBatching, does it in its own way.
+    return own and "handle" not in vars(handler)
 
 
 def share_threads(workers: int) -> None:

@@ -130,9 +130,11 @@ class Wrapped:
         folder = archives.wrapped(spec.form, spec.batch_size, spec.code)
         (folder / "spec.json").write_text(spec.json())
         self.worker = Worker(folder, "approxifer_handler.py")
-        config = yaml.safe_load((folder / "model-config.yaml").read_text())
+        manifest = json.loads((folder / "MAR-INF" / "MANIFEST.json").read_text())
+        named = manifest["model"].get("configFile")
+        config = {} if named is None else yaml.safe_load((folder / named).read_text())
         self.batch_size = config.get("batchSize", 1)
-        self.num_workers = json.loads((folder / "plan.json").read_text())["num_workers"]
+        self.num_workers = json.loads((folder / "approxifer/plan.json").read_text())["num_workers"]
 
     @property
     def user(self) -> object:

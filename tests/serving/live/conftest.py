@@ -21,7 +21,7 @@ def live(store, tmp_path_factory):
         "TS_OPEN_INFERENCE_PROTOCOL": "oip",  # ModelInfer over gRPC
         "APPROXIFER_FAKE_GPUS": "4",  # no CUDA here: workers are told a GPU, compute on the CPU
     }
-    options = ServerOptions(environment=environment)
+    options = ServerOptions(environment=environment, response_timeout=60)
     with TorchServe(store, options) as server:
         live = Live(server, faults)
         # TorchServe's own token check is on: REST needs it too.

@@ -15,7 +15,7 @@ from serving_harness import MODELS, Worker, archived, png, wrapped
 
 from approxifer_torchserve.serving.archive.packing import ArchiveError
 from approxifer_torchserve.serving.config import ConfigError
-from approxifer_torchserve.serving.plan import Plan
+from approxifer_torchserve.serving.plan import PLAN_FILE, Plan
 
 CLASSIC = {"code": {"queries": 4, "stragglers": 1, "systematic": False}}
 
@@ -71,11 +71,69 @@ def check(path, handler="png_handler.py"):
         "requirements.txt",
     )
     assert manifest["runtime"] == "python"
-    plan = Plan.parse(files["plan.json"])
+    plan = Plan.parse(files[PLAN_FILE])
     assert plan.worker.handler == handler
     assert files[handler] == (MODELS / handler).read_bytes()
     assert {"approxifer_handler.py", "labels.json", "weights.pt"} <= set(files)
     return files, plan, yaml.safe_load(files[model["configFile"]])
+
+
+def test_nothing_is_set_that_was_not_asked_for(tmp_path, parts):
+    report = archived(tmp_path / "out", **parts)
+    files, _, _ = check(report.path)
+    given = parts["config_file"].read_bytes()
+    assert json.loads(files["MAR-INF/MANIFEST.json"])["model"]["configFile"] == "config.yaml"
+    assert files["config.yaml"] == given
+    assert report.changes == []
+    assert not [name for name in files if name.endswith(".yaml") and name != "config.yaml"]
+
+
+def test_what_was_changed_is_told_as_a_diff_beside_the_users_own_file(tmp_path, parts):
+    report = archived(tmp_path / "out", settings={"batchSize": 5}, **parts)
+    files, _, config = check(report.path)
+    assert files["config.yaml"] == parts["config_file"].read_bytes()
+    assert config["batchSize"] == 5
+    assert report.changes[:2] == ["--- config.yaml", "+++ approxifer-model-config.yaml"]
+    assert [line for line in report.changes[2:] if line[0] in "+-"] == [
+        "-batchSize: 3",
+        "+batchSize: 5",
+    ]
+
+
+def test_a_model_without_settings_gets_none(tmp_path):
+    parts = {"model_name": "pngs", "handler": str(MODELS / "png_handler.py")}
+    report = archived(tmp_path, **parts)
+    files = contents(report.path)
+    assert "configFile" not in json.loads(files["MAR-INF/MANIFEST.json"])["model"]
+    assert not [name for name in files if name.endswith(".yaml")]
+    settings = archived(tmp_path / "set", settings={"batchSize": 2}, **parts)
+    assert settings.changes[:2] == ["--- /dev/null", "+++ approxifer-model-config.yaml"]
+
+
+def test_files_of_the_users_keep_their_names_and_contents(tmp_path, parts):
+    mine = {name: f"mine: {name}" for name in ("plan.json", "probe.json", "model-config.yaml")}
+    for name, text in {**mine, "locator.safetensors": "mine", "probe.body": "mine"}.items():
+        (tmp_path / name).write_text(text)
+    (tmp_path / "sample.png").write_bytes(png(1))
+    parts["extra_files"] = [tmp_path / name for name in mine]
+    report = archived(
+        tmp_path / "out",
+        sample=tmp_path / "sample.png",
+        approxifer={"policy": {"probe_every_s": 10}},
+        settings={"batchSize": 2},
+        **{**parts, "config_file": None},
+    )
+    again = archived(tmp_path / "again", report.path, rewrap=True)
+    for made in (report, again):
+        files = contents(made.path)
+        assert {name: files[name].decode() for name in mine} == mine
+
+
+@pytest.mark.parametrize("name", ["approxifer_handler.py", "approxifer-model-config.yaml"])
+def test_a_file_of_the_users_under_our_names_is_refused_by_name(tmp_path, parts, name):
+    (tmp_path / name).write_text("mine")
+    with pytest.raises(ArchiveError, match=rf"the name {name} is taken.*rename yours"):
+        archived(tmp_path / "out", **{**parts, "extra_files": [tmp_path / name]})
 
 
 def test_parts(tmp_path, parts):
@@ -88,10 +146,6 @@ def test_parts(tmp_path, parts):
         "batchSize": 3,
         "handler": {"mine": 1, "approxifer": CLASSIC},
         "foo": "bar",
-        "minWorkers": 5,
-        "maxWorkers": 5,
-        "maxBatchDelay": 100,
-        "responseTimeout": 10,
     }
 
 
@@ -138,7 +192,7 @@ def test_the_printed_command_packs_the_same_files(tmp_path, parts):
     report = archived(tmp_path / "out", **parts)
     opened = tmp_path / "opened"
     with zipfile.ZipFile(report.path) as packed:
-        packed.extractall(opened)
+        packed.extractall(opened, [n for n in packed.namelist() if not n.startswith("MAR-INF")])
     words = shlex.split(report.archiver_command)
     assert words[0] == "torch-model-archiver"
     code = "from model_archiver.model_packaging import generate_model_archive as g; g()"
@@ -147,7 +201,8 @@ def test_the_printed_command_packs_the_same_files(tmp_path, parts):
     manifests = [json.loads(files.pop("MAR-INF/MANIFEST.json")) for files in (again, ours)]
     assert again == ours
     assert manifests[0]["model"] == manifests[1]["model"]
-    assert report.register_command == ("curl -X POST 'http://127.0.0.1:8081/models?url=pngs.mar'")
+    url = "http://127.0.0.1:8081/models?url=pngs.mar&initial_workers=9"
+    assert report.register_command == f"curl -X POST '{url}'"
 
 
 def test_a_model_that_is_disabled_keeps_its_own_settings(tmp_path, parts):
@@ -158,14 +213,20 @@ def test_a_model_that_is_disabled_keeps_its_own_settings(tmp_path, parts):
 
 
 def test_settings_that_do_not_fit_are_kept_with_a_warning(tmp_path, parts):
-    settings = {"minWorkers": 2, "responseTimeout": 1, "maxBatchDelay": 0}
+    settings = {"minWorkers": 2, "maxWorkers": 4, "responseTimeout": "1", "maxBatchDelay": 0}
     report = archived(tmp_path, settings=settings, **parts)
     _, plan, config = check(report.path)
     assert {key: config[key] for key in settings} == settings
-    assert config["maxWorkers"] == 9
     assert plan.worker.workers == 2
+    assert "initial_workers" not in report.register_command
     said = " ".join(report.warnings)
     assert all(word in said for word in ("minWorkers is 2", "responseTimeout", "maxBatchDelay"))
+
+
+def test_min_workers_without_max_workers_is_ignored_by_torchserve(tmp_path, parts):
+    report = archived(tmp_path, settings={"minWorkers": 9}, **parts)
+    assert "there is no maxWorkers: TorchServe then ignores minWorkers" in " ".join(report.warnings)
+    assert "initial_workers=9" in report.register_command
 
 
 @pytest.mark.parametrize(
@@ -180,6 +241,11 @@ def test_settings_that_do_not_fit_are_kept_with_a_warning(tmp_path, parts):
         ({"settings": {"continuousBatching": True}}, "sets continuousBatching"),
         ({"settings": {"useJobTicket": True}}, "sets useJobTicket"),
         ({"settings": {"asyncCommunication": True}}, "sets asyncCommunication"),
+        (
+            {"settings": {"parallelType": "PP", "torchrun": {"nproc-per-node": 2}}},
+            "sets parallelType, with torchrun",
+        ),
+        ({"settings": {"parallelType": "custom", "parallelLevel": 2}}, "sets parallelType"),
         ({"runtime": "LSP"}, "runtime: only Python handlers can be wrapped"),
         ({"archive_format": "rar"}, "archive_format: expected one of"),
     ],
@@ -195,7 +261,10 @@ def test_sources_that_are_no_archives(tmp_path):
     (tmp_path / "text.mar").write_text("no")
     with zipfile.ZipFile(tmp_path / "empty.mar", "w") as packed:
         packed.writestr("a", "b")
+    with zipfile.ZipFile(tmp_path / "flow.war", "w") as packed:
+        packed.writestr("WAR-INF/MANIFEST.json", "{}")
     for name, said in (
+        ("flow.war", "is a workflow: wrap a model's own archive"),
         ("none.mar", "there is no"),
         ("text.mar", "expected a .mar"),
         ("empty.mar", "no readable"),
@@ -207,6 +276,20 @@ def test_sources_that_are_no_archives(tmp_path):
 def test_a_wrong_setting_names_its_key(tmp_path, parts):
     with pytest.raises(ConfigError, match=r"handler\.approxifer\.policy\.late"):
         archived(tmp_path, approxifer={"policy": {"late": 1}}, **parts)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"useJobTicket": "true", "sequenceBatching": 1},
+        {"continuousBatching": False},
+        {"parallelType": "pp"},
+        {"parallelLevel": 2},
+        {"parallelType": "none", "torchrun": {"nproc-per-node": 2}},
+    ],
+)
+def test_what_torchserve_itself_ignores_is_not_refused(tmp_path, parts, settings):
+    assert archived(tmp_path / "out", settings=settings, **parts).mode == "systematic"
 
 
 @pytest.mark.parametrize(
@@ -225,7 +308,6 @@ def test_what_can_be_coded_is_read_from_the_source(tmp_path, handler, staged, sa
     from approxifer_torchserve.serving.archive.inspection import inspect_handler
 
     found = inspect_handler(MODELS if ".py" in handler else tmp_path, handler, {})
-    found.refused = [why for why in found.refused if "streaming_handler" not in why]
     assert (found.staged, found.codable, found.checked) == (staged, staged, True)
     assert found.refused == []
     assert said in "".join(found.reasons)

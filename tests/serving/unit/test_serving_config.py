@@ -9,7 +9,7 @@ from approxifer_torchserve.artifacts.report import AccuracyReport
 from approxifer_torchserve.serving.archive.inspection import Capability
 from approxifer_torchserve.serving.archive.planning import build_plan
 from approxifer_torchserve.serving.config import ApproxiferConfig, ConfigError, load_config
-from approxifer_torchserve.serving.plan import Plan
+from approxifer_torchserve.serving.plan import PLAN_FILE, Plan
 
 STAGED = Capability(staged=True, codable=True)
 
@@ -71,7 +71,7 @@ def test_the_plan_of_the_protocol(tmp_path):
     plan = build_plan(config(), STAGED, None, "digits_handler.py")
     plan.write(tmp_path)
     assert Plan.read(tmp_path) == plan
-    assert json.loads((tmp_path / "plan.json").read_text()) == {
+    assert json.loads((tmp_path / PLAN_FILE).read_text()) == {
         "format": 1,
         "package": plan.package,
         "enabled": True,
@@ -117,7 +117,7 @@ def test_the_plan_of_the_protocol(tmp_path):
             "locator": None,
             "locator_fingerprint": None,
             "weights": {},
-            "unwrapped": {"configFile": None, "yaml": {}},
+            "unwrapped": {"configFile": None},
         },
     }
 
@@ -194,7 +194,8 @@ def test_codes_that_are_none(code, said):
 @pytest.mark.parametrize("text", [None, "{", "[]", '{"format": 2}'])
 def test_a_worker_refuses_plans_it_does_not_know(tmp_path, text):
     if text is not None:
-        (tmp_path / "plan.json").write_text(text)
+        (tmp_path / PLAN_FILE).parent.mkdir()
+        (tmp_path / PLAN_FILE).write_text(text)
     with pytest.raises(ConfigError, match=r"archive (it|the model) again"):
         Plan.read(tmp_path)
 

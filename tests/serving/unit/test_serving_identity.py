@@ -51,8 +51,7 @@ def test_without_jobs_the_batch_is_plain_torchserves(tmp_path):
 def test_a_disabled_plan_ignores_jobs(tmp_path):
     ours, report = wrapped(tmp_path, approxifer={"enabled": False})
     assert not report.plan.enabled
-    config = (report.path / "model-config.yaml").read_text()
-    assert "maxBatchDelay" not in config
+    assert report.changes[-2:] == ["+  approxifer:", "+    enabled: false"]
     _, _, (reply,) = ours.send(ours.raw("a", png(1)))
     assert json.loads(reply.body)["name"] == "none"
 

@@ -88,7 +88,7 @@ def test_an_archive_holds_its_probe_and_the_models_answer_to_it(tmp_path):
     sample = tmp_path / "sample.png"
     sample.write_bytes(png(1))
     worker, report = wrapped(tmp_path, approxifer={"policy": {"probe_every_s": 10}}, sample=sample)
-    probe = json.loads((worker.model_dir / "probe.json").read_text())
+    probe = json.loads((worker.model_dir / "approxifer/probe.json").read_text())
     (parameter,) = probe["parameters"]
     assert (parameter["name"], parameter["content_type"]) == ("body", "image/png")
     body = (worker.model_dir / parameter["file"]).read_bytes()

@@ -10,11 +10,10 @@ from screening_harness import CLASSIC, ONE_LIAR, PARITY, Screened, file_of, serv
 from serving_harness import MODELS, Worker, archived, png
 
 from approxifer_torchserve.artifacts.locator_file import load_locator
-from approxifer_torchserve.serving.archive.packing import ArchiveError
 from approxifer_torchserve.serving.config import ConfigError
 from approxifer_torchserve.serving.plan import Plan
 
-NAME = "locator.safetensors"
+NAME = "approxifer/locator.safetensors"
 
 
 def wrap(tmp_path, approxifer=ONE_LIAR, source=None, **options):
@@ -58,16 +57,13 @@ def test_wrapping_anew_forgets_the_locator(tmp_path):
 
 
 def test_a_file_of_the_users_with_that_name_is_not_written_over(tmp_path):
-    (tmp_path / NAME).write_text("mine")
-    mine = {"extra_files": [tmp_path / NAME]}
-    with pytest.raises(ArchiveError, match=r"locator\.safetensors is taken"):
-        wrap(tmp_path, locator=file_of(tmp_path, ONE_LIAR), **mine)
-    report = wrap(tmp_path, {}, **mine)
-    with zipfile.ZipFile(report.path) as packed:
-        assert packed.read(NAME) == b"mine"
+    name = "locator.safetensors"
+    (tmp_path / name).write_text("mine")
+    report = wrap(tmp_path, locator=file_of(tmp_path, ONE_LIAR), extra_files=[tmp_path / name])
     again = wrap(tmp_path, {}, report.path, rewrap=True)
-    with zipfile.ZipFile(again.path) as packed:
-        assert packed.read(NAME) == b"mine"
+    for made in (report, again):
+        with zipfile.ZipFile(made.path) as packed:
+            assert packed.read(name) == b"mine"
 
 
 @pytest.mark.parametrize(

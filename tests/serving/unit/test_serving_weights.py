@@ -23,7 +23,7 @@ from approxifer_torchserve.cli.main import app
 from approxifer_torchserve.codes import make_code
 from approxifer_torchserve.serving.archive.packing import ArchiveError
 from approxifer_torchserve.serving.config import ConfigError
-from approxifer_torchserve.serving.plan import Plan
+from approxifer_torchserve.serving.plan import PLAN_FILE, Plan
 from approxifer_torchserve.serving.worker import wire
 
 TRUSTED = {"on_late": ["reconstruct"], "min_degraded_accuracy": 0}
@@ -112,7 +112,7 @@ def test_a_lost_answer_is_exactly_what_the_model_would_have_said(tmp_path, caplo
         assert header["kind"] == "parity"
         assert user(ours).model is mine
     (line,) = loads(caplog)
-    assert "weights of parity: loaded approxifer-weights-parity" in line
+    assert "weights of parity: loaded weights-parity" in line
     assert "0.0 MB on cpu" in line
     blobs = {"p0": replies[0][1]["prediction"], "p2": replies[2][1]["prediction"]}
     blobs["p3"] = sections["prediction"]
@@ -157,7 +157,7 @@ def test_weights_that_cannot_be_loaded_cost_their_own_job_only_and_are_tried_aga
     tmp_path, caplog, one
 ):
     ours, report = wrapped(tmp_path, approxifer=ONE, weights=one)
-    path = report.path / "approxifer-weights-parity.safetensors"
+    path = report.path / "approxifer/weights-parity.safetensors"
     whole = path.read_bytes()
     path.write_bytes(whole[:50])
     now = [100.0]
@@ -221,12 +221,11 @@ def test_the_handlers_own_model_is_back_after_an_inference_that_failed(tmp_path)
 
 def test_files_lie_in_the_archive_under_names_of_their_own(tmp_path, one):
     report = wrap(tmp_path, one)
-    name = "approxifer-weights-parity.safetensors"
+    name = "approxifer/weights-parity.safetensors"
     with zipfile.ZipFile(report.path) as packed:
         assert packed.read(name) == one["parity"].read_bytes()
-        plan = Plan.parse(packed.read("plan.json"))
+        plan = Plan.parse(packed.read(PLAN_FILE))
     assert plan.worker.weights == {"parity": name}
-    assert name in report.archiver_command
     again = wrap(tmp_path, None, {"code": {"name": "approxifer"}}, report.path, rewrap=True)
     with zipfile.ZipFile(again.path) as packed:
         assert name not in packed.namelist()
@@ -338,10 +337,11 @@ def test_an_onnx_model_cannot_be_swapped(tmp_path, one):
 
 
 def test_our_names_are_not_written_over(tmp_path, one):
-    mine = tmp_path / "approxifer-weights-parity.safetensors"
-    mine.write_text("mine")
-    with pytest.raises(ArchiveError, match=f"{mine.name} is taken"):
-        wrap(tmp_path, one, extra_files=[mine])
+    mine = tmp_path / "mine" / "approxifer"
+    mine.mkdir(parents=True)
+    (mine / "weights-parity.safetensors").write_text("mine")
+    with pytest.raises(ArchiveError, match="the name approxifer is taken"):
+        wrap(tmp_path, one, extra_files=[mine.parent])
 
 
 @pytest.mark.parametrize(

@@ -172,14 +172,14 @@ def test_no_header_opens_without_the_key(tmp_path_factory, header):
     folder = tmp_path_factory.getbasetemp()
     path = folder / "approxifer-1.key"
     path.write_text("b" * 64)
-    key = JobKey(folder, 1)
+    key = JobKey(folder, [1])
     assert key.open("r", header) is None
     assert key.open("r", f"v1 {'0' * 64} {header}") is None
 
 
 def test_a_genuine_header_opens_for_its_request_only(tmp_path):
     (tmp_path / f"approxifer-{os.getppid()}.key").write_text("c" * 64 + "\n")
-    key = JobKey(tmp_path, os.getppid())
+    key = JobKey(tmp_path, [os.getppid()])
     text = '{"kind":"raw","note":"é"}'
     header = f"v1 {sign('c' * 64, 'r', text)} {text}"
     assert key.open("r", header) == {"kind": "raw", "note": "é"}
@@ -193,3 +193,17 @@ def test_a_genuine_header_opens_for_its_request_only(tmp_path):
     assert key.open("r", f"v1 {sign('c' * 64, 'r', listed)} {listed}") is None
     broken = "{"
     assert key.open("r", f"v1 {sign('c' * 64, 'r', broken)} {broken}") is None
+
+
+def test_the_key_may_be_any_ancestors(tmp_path):
+    stale, good = "a" * 64, "b" * 64
+    (tmp_path / "approxifer-8.key").write_text(stale)  # of an earlier server's process
+    (tmp_path / "approxifer-7.key").write_text(good)
+    key = JobKey(tmp_path, [9, 8, 7, 1])
+    text = '{"kind":"raw"}'
+    for _ in range(2):
+        assert key.open("r", f"v1 {sign(good, 'r', text)} {text}") == {"kind": "raw"}
+    assert key.open("r", f"v1 {sign('c' * 64, 'r', text)} {text}") is None
+    fresh = "d" * 64
+    (tmp_path / "approxifer-7.key").write_text(fresh)
+    assert key.open("r", f"v1 {sign(fresh, 'r', text)} {text}") == {"kind": "raw"}

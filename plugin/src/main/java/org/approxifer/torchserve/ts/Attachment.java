@@ -14,7 +14,6 @@ import org.approxifer.torchserve.core.KnownQuery;
 import org.approxifer.torchserve.core.Placement;
 import org.approxifer.torchserve.core.Plan;
 import org.approxifer.torchserve.core.Router;
-import org.approxifer.torchserve.core.Signer;
 import org.approxifer.torchserve.core.Timers;
 import org.pytorch.serve.job.Job;
 import org.pytorch.serve.util.messages.RequestInput;
@@ -30,7 +29,6 @@ import org.slf4j.LoggerFactory;
 final class Attachment {
   private static final Logger LOGGER = LoggerFactory.getLogger(Attachment.class);
   private static final long[] DRAIN_AGAIN_MS = {20, 200, 2000};
-  private static final int LONG_BATCH_DELAY_MS = 60_000;
 
   private final Model model;
   private final CodedQueue queue;
@@ -48,13 +46,20 @@ final class Attachment {
   /** Why a model cannot be attached although it has a plan, or null. */
   static String refusal(Model model) {
     if (model.isUseJobTicket()) {
-      return "useJobTicket";
+      return "useJobTicket in its model-config.yaml cannot be coded";
     } else if (model.isSequenceBatching()) {
-      return "sequenceBatching";
+      return "sequenceBatching in its model-config.yaml cannot be coded";
     } else if (model.isContinuousBatching()) {
-      return "continuousBatching";
+      return "continuousBatching in its model-config.yaml cannot be coded";
     } else if (model.isAsyncCommunication()) {
-      return "asyncCommunication";
+      return "asyncCommunication in its model-config.yaml cannot be coded";
+    } else if (model.getParallelLevel() > 0) {
+      return "with parallelType or torchrun in its model-config.yaml several processes compute each"
+          + " request together, which cannot be coded";
+    } else if (model.isWorkflowModel()) {
+      // A node's answer goes to the next node whatever its status: only a plain worker's errors
+      // end a workflow.
+      return "it is a node of a workflow, which cannot be coded; register it as a model of its own";
     }
     return null;
   }
@@ -65,19 +70,15 @@ final class Attachment {
     String version = model.getVersion();
     LinkedBlockingDeque<Job> old = Internals.jobs(model).get(Model.DEFAULT_DATA_QUEUE);
     int limit = old.size() + old.remainingCapacity();
-    Signer signer = Signer.random();
-    ModelFiles files = new ModelFiles(model);
-    files.writeKey(signer);
-    Router router =
-        new Router(name + " version " + version, plan, limit, signer, Clock.SYSTEM, timers);
-    router.onRestart(worker -> Restart.worker(model, worker));
     KnownQuery known = ProbeFile.read(model.getModelDir().toPath());
+    ModelFiles files = ModelFiles.open(model);
+    Router router =
+        new Router(name + " version " + version, plan, limit, files.signer(), Clock.SYSTEM, timers);
+    router.onRestart(worker -> Restart.worker(model, worker));
     if (known != null) {
       router.probeWith(known);
     }
     CodedQueue queue = new CodedQueue(name, version, router, Internals.lock(model));
-    // With a short delay TorchServe would end a batch early; our later polls never wait anyway.
-    model.setMaxBatchDelay(Math.max(model.getMaxBatchDelay(), LONG_BATCH_DELAY_MS));
     Internals.jobs(model).put(Model.DEFAULT_DATA_QUEUE, queue);
     drain(old, queue);
     for (long delay : DRAIN_AGAIN_MS) {
@@ -110,7 +111,7 @@ final class Attachment {
     queue.router().guard(workers, registered);
     try {
       if (registered && placement.update(workers)) {
-        files.writePlacement(placement.byWorker());
+        files.place(model, placement.byWorker());
       }
     } catch (IOException e) {
       LOGGER.error("{}: workers keep TorchServe's own GPUs", model.getModelName(), e);
@@ -134,7 +135,7 @@ final class Attachment {
 
   void detach() {
     try {
-      files.delete();
+      files.close(model);
     } catch (IOException e) {
       // TorchServe deletes the model's directory with it.
     }

@@ -16,7 +16,7 @@ import org.pytorch.serve.util.messages.InputParameter;
 
 /** Reads the known query of an archive, {@code probe.json} and the files it names. */
 final class ProbeFile {
-  private static final String NAME = "probe.json";
+  private static final String NAME = "approxifer/probe.json";
 
   private ProbeFile() {}
 
@@ -48,10 +48,11 @@ final class ProbeFile {
     }
   }
 
-  private static Path inside(Path folder, String name) {
-    if (!Path.of(name).getFileName().toString().equals(name)) {
+  private static Path inside(Path folder, String name) throws IOException {
+    Path file = folder.resolve(name).toRealPath();
+    if (!file.startsWith(folder.toRealPath())) {
       throw new JsonParseException(NAME + " names a file outside the archive: " + name);
     }
-    return folder.resolve(name);
+    return file;
   }
 }

@@ -1,5 +1,6 @@
 package org.approxifer.torchserve.ts;
 
+import java.util.Optional;
 import org.pytorch.serve.wlm.Model;
 import org.pytorch.serve.wlm.ModelManager;
 import org.pytorch.serve.wlm.WorkerThread;
@@ -32,8 +33,17 @@ final class Restart {
     }
   }
 
+  /** A launcher (cpu_launcher_enable) stands between this server and its workers. */
+  private static boolean isBelow(ProcessHandle process, long ancestor) {
+    Optional<ProcessHandle> parent = process.parent();
+    while (parent.isPresent() && parent.get().pid() != ancestor) {
+      parent = parent.get().parent();
+    }
+    return parent.isPresent();
+  }
+
   private static boolean isWorkerOfOurs(ProcessHandle process) {
-    return process.parent().map(ProcessHandle::pid).orElse(-1L) == ProcessHandle.current().pid()
+    return isBelow(process, ProcessHandle.current().pid())
         && process.info().commandLine().orElse(SCRIPT).contains(SCRIPT);
   }
 }

@@ -31,7 +31,7 @@ final class Watcher implements Runnable {
   private static final Watcher INSTANCE = new Watcher();
   private static final long WATCH_NANOS = 20_000_000L;
   private static final long GUARD_NANOS = 50_000_000L;
-  private static final String PLAN = "plan.json";
+  private static final String PLAN = "approxifer/plan.json";
 
   private final Timers timers = new Timers(Clock.SYSTEM);
   private final List<Attachment> attachments = new CopyOnWriteArrayList<>();
@@ -115,8 +115,7 @@ final class Watcher implements Runnable {
       if (!plan.enabled()) {
         LOGGER.info("{} is served plainly: handler.approxifer.enabled is false", name);
       } else if (refusal != null) {
-        LOGGER.error(
-            "{} is served plainly: {} in its model-config.yaml cannot be coded", name, refusal);
+        LOGGER.error("{} is served plainly: {}", name, refusal);
       } else {
         attachments.add(Attachment.attach(model, plan, timers));
         LOGGER.info("{} is served coded", name);
