@@ -39,6 +39,9 @@ class Fault(BaseModel):
         lie_size: Its size; null for the kind's own.
         lie_probability: How often, 0..1, an answer is a lie.
         garbage: How often a reply is cut short or replaced by random bytes, 0..1.
+        fail: How often a forward raises, 0..1; this and what follows is for handlers that ask.
+        hang_s: Seconds that a forward takes in which a row is one that hangs.
+        first_call_s: Seconds that a process's first forward takes more.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -49,6 +52,9 @@ class Fault(BaseModel):
     lie_size: float | None = Field(None, gt=0)
     lie_probability: float = Field(1.0, ge=0, le=1)
     garbage: float = Field(0.0, ge=0, le=1)
+    fail: float = Field(0.0, ge=0, le=1)
+    hang_s: float = Field(0.0, ge=0, le=600)
+    first_call_s: float = Field(0.0, ge=0, le=600)
 
     @field_validator("lie")
     @classmethod
@@ -85,6 +91,7 @@ class WorkerFaults:
         self._fault: Fault | None = None
         self._random = random.Random(f"approxifer faults {self.pid}")
         self._previous: torch.Tensor | None = None
+        self._first = True
         if self.path is not None:
             logger.warning(
                 "FAULTS ARE ENABLED for worker %s by %s=%s. Never do this in production.",
@@ -100,6 +107,25 @@ class WorkerFaults:
             return
         if fault.probability >= 1 or self._random.random() < fault.probability:
             self._sleep(fault.delay_s)
+
+    def forward(self, hangs: bool = False) -> None:
+        """Starts slowly, hangs or fails as a handler would; it calls this in each forward.
+
+        Args:
+            hangs: Whether a row of the batch is one that hangs.
+
+        Raises:
+            RuntimeError: This worker's fault says so.
+        """
+        fault, first = self.current(), self._first
+        self._first = False
+        if fault is None:
+            return
+        pause = fault.first_call_s * first + fault.hang_s * hangs
+        if pause:
+            self._sleep(pause)
+        if self._random.random() < fault.fail:
+            raise RuntimeError(f"{VARIABLE} makes this forward fail")
 
     def lie(self, output: Any) -> Any:
         """Returns a batch's model output, rows of it made wrong if this worker's fault says so.

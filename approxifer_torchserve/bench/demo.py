@@ -288,7 +288,7 @@ def _measure(
     label = f"One worker of each server sleeps {SLOW_S:g} s at every job."
     slow = demo.run_phase(
         size.phase("slow", label, slower), both, samples,
-        lambda name: victims[name].slow_down(SLOW_S),
+        lambda name: victims[name].hurt(delay_s=SLOW_S),
     )  # fmt: skip
     for side in sides.values():
         side.faults.clear()

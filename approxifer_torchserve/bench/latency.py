@@ -171,7 +171,7 @@ class Entrant:
 
         async def disturb(_: str) -> None:
             if phase.name == "slow":
-                await self.victims.slow_down(SLOW_S)
+                await self.victims.hurt(delay_s=SLOW_S)
             elif phase.name == "rare":
                 self.served.faults.put_all({"*": {"delay_s": SLOW_S, "probability": RARE}})
             else:

@@ -23,7 +23,7 @@ from typing import Any
 from approxifer_torchserve.bench.harness import model
 from approxifer_torchserve.bench.harness.report import Check, Report, Say, Table
 from approxifer_torchserve.bench.harness.schedule import alternate
-from approxifer_torchserve.bench.harness.server import Served, State, idle, serving
+from approxifer_torchserve.bench.harness.server import Served, State, extra_jobs, idle, serving
 from approxifer_torchserve.bench.harness.summary import Ratio
 
 # Not lower than with the plugin off; two servers differ by so much for no reason.
@@ -188,9 +188,8 @@ def _turn(served: Served, size: Size, batch: int) -> Turn:
 
 def _since(before: State, after: State) -> tuple[int, int]:
     """Returns how many requests came between two states, and how many jobs beside them."""
-    old, new = before["counters"], after["counters"]
-    extra = {kind: n - old["jobs"].get(kind, 0) for kind, n in new["jobs"].items() if kind != "raw"}
-    return new["requests"] - old["requests"], sum(extra.values())
+    requests = after["counters"]["requests"] - before["counters"]["requests"]
+    return requests, extra_jobs(after) - extra_jobs(before)
 
 
 def checks(size: Size, found: Sequence[Comparison]) -> tuple[Check, ...]:

@@ -168,6 +168,44 @@ def chaos(
 
 
 @app.command()
+def worst(
+    out: Out = Path("build/worst"),
+    scenario: Annotated[
+        list[str] | None, typer.Option(help="Measure only these now; several in turn.")
+    ] = None,
+    quick: Annotated[
+        bool, typer.Option(help="4 workers, one turn of 3 s slices: three minutes.")
+    ] = False,
+    workers: Annotated[int | None, typer.Option(min=2, help="Per server; 9, quick 4.")] = None,
+    turns: Annotated[int | None, typer.Option(min=1, help="Per scenario; 3, quick 1.")] = None,
+    first_call_s: Annotated[
+        float | None, typer.Option(min=0.5, help="What a slow first call takes; 12, quick 3.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of the load.")] = 0,
+    as_json: Json = False,
+) -> None:
+    """Bad days on the coded model and on its plain twin, side by side.
+
+    Overload with and without a deadline, a worker that fails at once, requests that never end, slow
+    first calls, slow jobs, a slow worker, a shift of the service time, all workers killed. A run
+    that was stopped goes on when it is started again with the same options and folder.
+    """
+    with _bench(out, as_json) as publish:
+        from approxifer_torchserve.bench.worst.bench import run_worst
+        from approxifer_torchserve.bench.worst.scenarios import QUICK, Size, scenarios
+
+        size = replace(QUICK if quick else Size(), seed=seed)
+        size = replace(
+            size,
+            workers=workers or size.workers,
+            turns=turns or size.turns,
+            first_call_s=first_call_s or size.first_call_s,
+        )
+        _known("--scenario", scenario or (), scenarios(size))
+        publish(run_worst(out, size, scenario or (), errors))
+
+
+@app.command()
 def byzantine(
     out: Out = Path("build/byzantine"),
     layout: Annotated[

@@ -101,8 +101,9 @@ def test_arrivals_name_the_bad_argument(rate, seconds, name):
 def test_stalled_server_cannot_slow_the_load_down(classifier):
     # One answer at a time, 50 ms each, at 40 per second: the queue grows, and so must latencies.
     classifier.pause = 0.05
-    records = asyncio.run(open_loop(Target("coded", classifier.url), SAMPLES, 40.0, 1.0, seed=0))
-    assert len(records) == len(arrival_times(40.0, 1.0, 0))
+    times = arrival_times(40.0, 1.0, 0)
+    records = asyncio.run(open_loop(Target("coded", classifier.url), SAMPLES, times, seed=0))
+    assert len(records) == len(times)
     served = len(records) * 0.05
     assert max(r.latency_s for r in records) > 0.7 * (served - 1.0)
     assert all(r.outcome == "hedged" and r.predicted == r.label for r in records)
@@ -111,7 +112,7 @@ def test_stalled_server_cannot_slow_the_load_down(classifier):
 def test_failures_and_tokens(classifier):
     classifier.status = 503
     target = Target("coded", classifier.url, token="t")
-    records = asyncio.run(open_loop(target, SAMPLES, 50.0, 0.2, seed=0))
+    records = asyncio.run(open_loop(target, SAMPLES, arrival_times(50.0, 0.2, 0), seed=0))
     assert {(r.status, r.outcome, r.predicted) for r in records} == {(503, "failed", None)}
     assert {headers["Authorization"] for headers in classifier.seen} == {"Bearer t"}
     burst = ClosedLoop(target, BODIES, clients=2).run(0.1, warm_s=0)
@@ -122,7 +123,7 @@ def test_failures_and_tokens(classifier):
 
 def test_nobody_listening_is_a_failed_request_not_a_crash():
     target = Target("coded", "http://127.0.0.1:9/x")
-    records = asyncio.run(open_loop(target, SAMPLES, 50.0, 0.1, seed=0))
+    records = asyncio.run(open_loop(target, SAMPLES, arrival_times(50.0, 0.1, 0), seed=0))
     assert {r.outcome for r in records} == {"failed"}
     assert "Connect" in records[0].detail
 

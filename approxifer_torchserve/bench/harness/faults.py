@@ -25,7 +25,7 @@ class Victims:
 
     def __init__(self, served: Served, model: str) -> None:
         self.served, self.model = served, model
-        self._slow: int | None = None
+        self._hurt: int | None = None
         self.killed: list[int] = []
 
     async def _ready(self) -> list[psutil.Process]:
@@ -34,16 +34,19 @@ class Victims:
             raise OSError(f"{self.model} has no ready worker to disturb on this server")
         return sorted(found.values(), key=cpu_seconds, reverse=True)
 
-    async def slow_down(self, seconds: float) -> None:
-        """Makes one worker late at every job; another one where the last was replaced.
+    async def hurt(self, **fault: float) -> None:
+        """Gives one worker a fault, and no other; another one where the last was replaced.
+
+        Args:
+            fault: The keys of a `Fault`.
 
         Raises:
-            OSError: There is no worker to make slow.
+            OSError: There is no worker to hurt.
         """
         pids = [process.pid for process in await self._ready()]
-        if self._slow not in pids:
-            self._slow = pids[0]
-        self.served.faults.put_all({str(self._slow): {"delay_s": seconds}})
+        if self._hurt not in pids:
+            self._hurt = pids[0]
+        self.served.faults.put_all({str(self._hurt): fault})
 
     async def kill_one(self, after_s: float) -> None:
         """Kills one ready worker with SIGKILL, some seconds into the slice.
@@ -51,8 +54,19 @@ class Victims:
         Raises:
             OSError: There is no worker to kill.
         """
+        await self._kill(after_s, 1)
+
+    async def kill_all(self, after_s: float) -> None:
+        """Kills all ready workers with SIGKILL, some seconds into the slice.
+
+        Raises:
+            OSError: There is no worker to kill.
+        """
+        await self._kill(after_s, None)
+
+    async def _kill(self, after_s: float, count: int | None) -> None:
         await asyncio.sleep(after_s)
-        victim = (await self._ready())[0]
-        # psutil refuses where the process id has been given to another process meanwhile.
-        victim.send_signal(signal.SIGKILL)
-        self.killed.append(victim.pid)
+        for victim in (await self._ready())[:count]:
+            # psutil refuses where the process id has been given to another process meanwhile.
+            victim.send_signal(signal.SIGKILL)
+            self.killed.append(victim.pid)

@@ -66,6 +66,7 @@ class Record:
         phase: Name of the phase; filled in by the schedule.
         server: Name of the server; filled in by the schedule.
         turn: Number of the alternation; filled in by the schedule.
+        retry_after: Whether the answer said when to come again.
     """
 
     due_s: float
@@ -79,6 +80,7 @@ class Record:
     phase: str = ""
     server: str = ""
     turn: int = 0
+    retry_after: bool = False
 
     def within(self, phase: str, server: str, turn: int) -> Record:
         """Returns this record with its place in the schedule."""
@@ -117,6 +119,7 @@ class Reply:
         content: The answer's bytes.
         latency_s: Seconds from when it was due until the whole answer was there.
         detail: Why there was no answer.
+        retry_after: Whether it said when to come again.
     """
 
     status: int
@@ -124,6 +127,7 @@ class Reply:
     content: bytes
     latency_s: float
     detail: str = ""
+    retry_after: bool = False
 
 
 def arrival_times(rate: float, seconds: float, seed: int) -> list[float]:
@@ -205,7 +209,8 @@ async def ask(
         detail = f"{type(error).__name__}: {error}"
         return Reply(0, "", b"", time.perf_counter() - due, detail)
     outcome = "hedged" if again else reply.headers.get(OUTCOME_HEADER, "")
-    return Reply(reply.status_code, outcome, reply.content, time.perf_counter() - due)
+    seconds, later = time.perf_counter() - due, "retry-after" in reply.headers
+    return Reply(reply.status_code, outcome, reply.content, seconds, retry_after=later)
 
 
 async def send(client: AsyncClient, target: Target, sample: Sample, due: float) -> Record:
@@ -221,27 +226,26 @@ async def send(client: AsyncClient, target: Target, sample: Sample, due: float) 
     elif reply.status:
         detail = reply.content.decode(errors="replace")[:200]
     return Record(
-        0.0, reply.latency_s, reply.status, outcome, predicted, sample.label, sample.index, detail
-    )
+        0.0, reply.latency_s, reply.status, outcome, predicted, sample.label, sample.index, detail,
+        retry_after=reply.retry_after,
+    )  # fmt: skip
 
 
 async def open_loop(
-    target: Target, samples: Sequence[Sample], rate: float, seconds: float, seed: int
+    target: Target, samples: Sequence[Sample], times: Sequence[float], seed: int
 ) -> list[Record]:
-    """Sends samples at Poisson times and waits for every answer.
+    """Sends samples at given times and waits for every answer.
 
     Args:
         target: Where to.
         samples: Drawn from with replacement.
-        rate: Requests per second.
-        seconds: How long requests are sent.
-        seed: Seed of times and samples.
+        times: When each request is due, in seconds from now, increasing.
+        seed: Seed of the samples.
 
     Returns:
         One record per request, in order of sending.
     """
     draw = random.Random(seed + 1)
-    times = arrival_times(rate, seconds, seed)
     sent = [draw.choice(samples) for _ in times]
     async with new_client(target) as client:
         records, _ = await send_at(

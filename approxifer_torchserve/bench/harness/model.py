@@ -20,6 +20,7 @@ import yaml
 from approxifer_torchserve.bench.harness.load import ClosedLoop, Sample, Target, compare
 from approxifer_torchserve.serving.archive.wrap import Options, Parts, wrap_archive
 
+HANDLER = Path(__file__).with_name("bench_handler.py")
 WIDTH, CLASSES, MAX_NUMBER = 64, 10, 15
 SMALL_BYTES = 3 * 32 * 32 * 4  # a 32×32 colour image as float32, 12 KB
 LARGE_BYTES = 3 * 224 * 224 * 4  # a 224×224 one, 602 KB
@@ -92,6 +93,7 @@ def archive_coded(
     approxifer: Mapping[str, Any],
     settings: Mapping[str, Any] | None = None,
     sample: Path | None = None,
+    handler: Path = HANDLER,
 ) -> Path:
     """Archives the model for the plugin, or with ``enabled: false`` as its plain twin with faults.
 
@@ -101,6 +103,7 @@ def archive_coded(
         approxifer: The section ``handler.approxifer``.
         settings: Other keys of model-config.yaml, such as ``batchSize``, or what the handler reads.
         sample: A body to try it on; policies with ``probe_every_s`` need one.
+        handler: Its handler file.
 
     Returns:
         The archive.
@@ -108,7 +111,6 @@ def archive_coded(
     Raises:
         ConfigError: A setting is wrong.
     """
-    handler = Path(__file__).with_name("bench_handler.py")
     options = Options(
         settings=dict(settings or {}),
         approxifer=dict(approxifer),
@@ -134,7 +136,7 @@ def archive_plain(folder: Path, name: str, settings: Mapping[str, Any]) -> Path:
         command = [
             sys.executable, "-m", "model_archiver.model_packaging",
             "--model-name", name, "--version", "1.0", "--force",
-            "--handler", str(Path(__file__).with_name("bench_handler.py")),
+            "--handler", str(HANDLER),
             "--config-file", str(config), "--export-path", str(folder),
         ]  # fmt: skip
         done = subprocess.run(command, capture_output=True, text=True, check=False)

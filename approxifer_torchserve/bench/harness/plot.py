@@ -36,15 +36,19 @@ def tails(path: Path, phases: Mapping[str, Sequence[Record]]) -> None:
         path: A .png file to write.
         phases: All requests, by the name of their phase.
     """
+    across = min(4, len(phases))
+    down = -(-len(phases) // across)
     figure, axes = plt.subplots(
-        1, len(phases), figsize=(4.5 * len(phases), 4), sharex=True, sharey=True, squeeze=False,
+        down, across, figsize=(4.5 * across, 4 * down), sharex=True, sharey=True, squeeze=False,
         constrained_layout=True,
     )  # fmt: skip
     servers = dict.fromkeys(one.server for records in phases.values() for one in records)
     others = [name for name in servers if name != "coded"]
     free = [COLOURS[name] for name in ("red", "orange", "green", "pink")]
     colours = {"coded": COLOURS["blue"], **dict(zip(others, free, strict=False))}
-    for axis, (phase, records) in zip(axes[0], phases.items(), strict=True):
+    for axis in axes.flat[len(phases) :]:
+        axis.set_visible(False)
+    for axis, (phase, records) in zip(axes.flat, phases.items(), strict=False):
         for server, group in by_server(records).items():
             times = sorted(1e3 * record.latency_s for record in group)
             longer = [1 - done / len(times) for done in range(len(times))]
@@ -53,5 +57,6 @@ def tails(path: Path, phases: Mapping[str, Sequence[Record]]) -> None:
         axis.xaxis.set_major_formatter("{x:g}")
         axis.grid(which="both", alpha=0.25)
         axis.legend()
-    axes[0][0].set_ylabel("share of requests that took longer")
+    for axis in axes[:, 0]:
+        axis.set_ylabel("share of requests that took longer")
     save(figure, path)

@@ -7,7 +7,13 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from approxifer_torchserve.bench.harness.load import Record, Sample, Target, open_loop
+from approxifer_torchserve.bench.harness.load import (
+    Record,
+    Sample,
+    Target,
+    arrival_times,
+    open_loop,
+)
 from approxifer_torchserve.bench.harness.server import Served
 
 # Called with the server's name when its slice starts; runs beside the load.
@@ -25,6 +31,7 @@ class Phase:
         rate: Requests per second during a slice.
         slice_s: Seconds of one slice.
         turns: Slices per server.
+        then: Stretches that follow in the same slice: requests per second, seconds.
     """
 
     name: str
@@ -32,6 +39,15 @@ class Phase:
     rate: float
     slice_s: float
     turns: int
+    then: tuple[tuple[float, float], ...] = ()
+
+    def times(self, seed: int) -> list[float]:
+        """Draws when the requests of a slice are due, in seconds from its start."""
+        times, start = [], 0.0
+        for number, (rate, seconds) in enumerate(((self.rate, self.slice_s), *self.then)):
+            times += [start + at for at in arrival_times(rate, seconds, seed + number)]
+            start += seconds
+        return times
 
 
 def order(sides: Sequence[T], turn: int) -> list[T]:
@@ -110,7 +126,8 @@ def run_slice(
     """
 
     async def run() -> list[Record]:
-        load = open_loop(target, samples, phase.rate, phase.slice_s, seed * 1000 + turn)
+        drawn = seed * 1000 + turn
+        load = open_loop(target, samples, phase.times(drawn), drawn)
         if disturb is None:
             return await load
         fault = asyncio.ensure_future(disturb(target.server))

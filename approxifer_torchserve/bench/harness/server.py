@@ -16,7 +16,7 @@ import psutil
 
 from approxifer_torchserve.bench.harness.load import Target
 from approxifer_torchserve.faults import VARIABLE
-from approxifer_torchserve.serving.server.cluster import Cluster
+from approxifer_torchserve.serving.server.cluster import Cluster, ClusterError
 from approxifer_torchserve.serving.server.launcher import TorchServe, is_worker
 from approxifer_torchserve.serving.server.options import DEFAULT_VMARGS, ServerOptions
 
@@ -152,6 +152,18 @@ class Served:
                     found[worker.id] = process
         return found
 
+    def wait_well(self, model: str, workers: int, seconds: float = 120.0) -> None:
+        """Waits until a model has so many workers that can take jobs.
+
+        Raises:
+            ClusterError: It has not, after some seconds.
+        """
+        end = time.monotonic() + seconds
+        while (ready := len(self.workers(model))) != workers:
+            if time.monotonic() > end:
+                raise ClusterError(f"{model}: {ready} of {workers} workers after {seconds:g} s")
+            time.sleep(POLL_S)
+
     def state(self, model: str) -> State:
         """Returns what ``GET /coded/<model>`` says of it."""
         url = f"{self.server.inference}/coded/{model}"
@@ -186,6 +198,11 @@ def serving(sides: Collection[Served], model: str, workers: int) -> Iterator[lis
 def idle(state: State) -> bool:
     """Tells whether no request and no job of a model is under way."""
     return bool(state["in_flight"] == state["outstanding_jobs"] == 0)
+
+
+def extra_jobs(state: State) -> int:
+    """Returns how many jobs of a model were handed out so far beside the requests themselves."""
+    return sum(count for kind, count in state["counters"]["jobs"].items() if kind != "raw")
 
 
 def cpu_seconds(process: psutil.Process) -> float:

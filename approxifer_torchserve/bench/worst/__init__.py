@@ -1,0 +1,1 @@
+"""Bad days, on the coded model and on its plain twin."""
