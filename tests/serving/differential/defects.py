@@ -45,7 +45,7 @@ DEFECTS = {
             ),
             "rows counted": case([GOOD, LAST], batch_size=None, mixes="count"),
         },
-        fixed=False,
+        fixed=True,
     ),
     "error for all rows": Defect(
         "an error status for all rows is taken for everybody's answer (A02)",
