@@ -88,7 +88,7 @@ class PolicyConfig(BaseModel):
     late_after_ms: Literal["auto"] | float = "auto"
     on_late: tuple[Literal["hedge", "reconstruct"], ...] = ("hedge",)
     group_delay_ms: Annotated[float, Field(ge=0)] = 5
-    deadline_ms: Annotated[float, Field(gt=0)] = 2000
+    deadline_ms: Literal["none", "auto"] | float = "none"
     prefer_exact_ms: Annotated[float, Field(ge=0)] = 0
     max_extra_load: Annotated[float, Field(ge=0, le=1)] = 0.25
     min_degraded_accuracy: Annotated[float, Field(ge=0, le=1)] = 0.8
@@ -109,6 +109,15 @@ class PolicyConfig(BaseModel):
         if number and 0 < value < math.inf:
             return float(value)
         raise ValueError("expected 'auto' or a number of milliseconds above 0")
+
+    @field_validator("deadline_ms", mode="before")
+    @classmethod
+    def _deadline(cls, value: Any) -> Any:
+        if value in ("none", "auto"):
+            return value
+        if isinstance(value, (int, float)) and not isinstance(value, bool) and value > 0:
+            return float(value)
+        raise ValueError("expected 'none', 'auto' or a number of milliseconds above 0")
 
 
 class ApproxiferConfig(BaseModel):

@@ -67,9 +67,10 @@ class PlanPolicy(_Section):
         reconstruct: Whether a decoded answer may be given to a client.
         reconstruct_reason: Why, or why not; for a reader.
         group_delay_ms: Milliseconds that a group waits for more queries.
-        deadline_ms: Milliseconds until a client is answered with what there is.
+        deadline_ms: Milliseconds until a client is answered with what there is; ``"none"`` for
+            never, ``"auto"`` for many times the model's own time.
         prefer_exact_ms: Milliseconds that a decoded answer waits for an exact one.
-        max_extra_load: Extra jobs allowed, as a fraction of the clients' queries.
+        max_extra_load: Extra worker time allowed, as a fraction of the clients' own.
         idempotent: Whether the handler may run more than once for a request.
         verify: The check that the user asked for; what is done is ``Plan.check``.
         verify_wait: Whether clients wait for the check of their answers.
@@ -83,7 +84,7 @@ class PlanPolicy(_Section):
     reconstruct: bool
     reconstruct_reason: str
     group_delay_ms: float
-    deadline_ms: float
+    deadline_ms: Literal["none", "auto"] | float
     prefer_exact_ms: float
     max_extra_load: float
     idempotent: bool

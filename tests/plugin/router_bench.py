@@ -18,7 +18,15 @@ def frame(*, sections=(), **header):
 class Bench:
     """A router with a fake clock, workers that are names, and clients that note their answers."""
 
-    def __init__(self, core, limit=100, **plan):
+    def __init__(self, core, limit=100, proven=True, **plan):
+        """Makes a router.
+
+        Args:
+            core: The Java package.
+            limit: jobQueueSize.
+            proven: Whether each worker has answered a request well before its first job here.
+            plan: Changes to the plan, see `plan_json`.
+        """
         self.core = core
         bench = self
 
@@ -40,6 +48,8 @@ class Bench:
         self.router = core.Router("m", self.plan, limit, self.signer, self.clock, self.timers)
         self.workers = []
         self.restarted = []
+        self.proven = proven
+        self.known = set()
 
     def watch_restarts(self):
         bench = self
@@ -84,7 +94,18 @@ class Bench:
         return client
 
     def poll(self, worker):
+        if self.proven and worker not in self.known:
+            self.known.add(worker)
+            self.trust.asked(worker)
+            self.trust.answered(worker, 0, False)
         return self.router.poll(worker)
+
+    @property
+    def trust(self):
+        """The router's own `policy.Trust`."""
+        measures = self.router.getClass().getDeclaredField("measures")
+        measures.setAccessible(True)
+        return measures.get(self.router).trust()
 
     def more(self, worker):
         return self.router.more(worker)
@@ -139,6 +160,7 @@ class FakeClient:
         )
         self.replies = []
         self.verified = None
+        self.retry_after = None
         self.hung_up = False
         self.refuses = False
         me = self
@@ -183,6 +205,11 @@ class FakeClient:
                     raise jpype.java.lang.IllegalArgumentException("no")
                 me.replies.append((str(outcome), bytes(answer.body())))
                 me.verified = answer.headers().get("x-approxifer-verified")
+
+            @JOverride
+            def busy(self, message, seconds):
+                me.retry_after = int(seconds)
+                me.replies.append((503, str(message)))
 
             @JOverride
             def error(self, status, message):

@@ -262,8 +262,7 @@ def test_encode_jobs_sent_again_stay_within_the_budget_when_everything_is_slow(b
     while (job := b.poll(f"spare{again}")) is not None:
         assert job.kind() == "encode"
         again += 1
-    assert 10 <= again <= 10 + 0.01 * 120
-    assert b.counters["hedges_denied"] > 0
+    assert again == 10, "what the budget holds"
 
 
 def test_a_failed_decode_sends_the_members_alone(bench):

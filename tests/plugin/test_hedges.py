@@ -30,16 +30,15 @@ def test_the_first_worker_may_still_win_after_a_hedge(bench):
     assert client.reply == ("exact", b"mine")
 
 
-def test_a_hedge_that_is_late_too_is_followed_by_one_more_but_no_further(bench):
-    b = bench()
+@pytest.mark.parametrize(("stragglers", "runs"), [(0, 2), (1, 2), (2, 3)])
+def test_a_request_that_hangs_holds_no_more_workers_than_may_be_lost(bench, stragglers, runs):
+    b = bench(code={"name": "test", "stragglers": stragglers, "byzantine": 0})
     b.offer()
-    b.poll("9000")
-    b.advance(101)
-    assert b.poll("9001") is not None
-    b.advance(101)
-    assert b.poll("9002") is not None
-    b.advance(500)
-    assert b.poll("9003") is None
+    held = 0
+    for worker in range(5):
+        held += b.poll(str(9000 + worker)) is not None
+        b.advance(101)
+    assert held == runs
 
 
 @pytest.mark.parametrize("change", [{"hedge": False}, {"idempotent": False}])
@@ -51,48 +50,49 @@ def test_no_hedge_where_the_policy_forbids_it(bench, change):
     assert b.poll("9001") is None
 
 
-def test_extra_work_is_bounded_when_everything_is_slow(bench):
+def test_hedges_are_bounded_when_everything_is_slow(bench):
     b = bench(late_after_ms=10, deadline_ms=10**6, limit=10_000)
-    workers = [str(9000 + i) for i in range(400)]
-    for worker in workers:
+    jobs = []
+    for worker in range(400):
         b.offer()
-        assert b.poll(worker).kind() == "raw"
+        jobs.append(b.poll(str(9000 + worker)))
     b.advance(50)
     hedged = 0
     while b.poll(f"spare{hedged}") is not None:
         hedged += 1
-    assert hedged == b.counters["hedges"]
-    assert hedged <= 10 + 0.01 * 400, "where most are slow, hedges only add to the load"
-    assert b.counters["hedges_denied"] > 0
+    assert hedged == b.counters["hedges"] == 10, "what the budget holds"
+    for job in jobs:
+        b.answer(job)
+    b.guard()
+    assert b.counters["hedges_denied"] == 400 - hedged
 
 
-def test_a_spent_budget_does_not_cost_a_client_its_answer_where_nobody_waits(bench):
-    b = bench(late_after_ms=100, deadline_ms=2000)
-    for worker in range(10):
+def test_the_emptier_the_budget_the_later_a_job_has_to_be(bench):
+    b = bench(late_after_ms="auto", deadline_ms=10**6, limit=10_000)
+    learn(b, 30, ms=100)
+    for worker in range(6):
         b.offer()
         b.poll(f"slow{worker}")
-    b.advance(101)
-    for worker in range(10):
-        b.answer(b.poll(f"quick{worker}"))
-    client = b.offer()
-    b.poll("frozen")
-    b.advance(990)
-    assert b.poll("quick0") is None
-    assert b.counters["hedges_denied"] > 0
-    b.advance(61)
-    b.answer(b.poll("quick0"), b"cat")
-    assert client.reply == ("hedged", b"cat")
+    b.advance(151)
+    ages = []
+    for age in range(151, 400):
+        if (hedge := b.poll(f"spare{len(ages)}")) is not None:
+            assert hedge.kind() == "hedge"
+            ages.append(age)
+        b.advance(1)
+    assert len(ages) == 6
+    assert ages == sorted(ages)
+    assert ages[0] == 151
+    assert ages[5] == pytest.approx((1 + 2 * 0.5) * 150, abs=2), "half of it was spent"
 
 
-def test_what_a_spent_budget_gives_on_credit_has_a_bound_too(bench):
-    b = bench(late_after_ms=100, deadline_ms=2000, limit=10_000)
-    for worker in range(200):
+def learn(b, answers, ms):
+    """The router learns how long jobs take."""
+    for _ in range(answers + 1):  # the first of a process teaches nothing
         b.offer()
-        b.poll(f"slow{worker}")
-    b.advance(1500)
-    while b.poll(f"quick{b.counters['hedges']}") is not None:
-        b.advance(60)
-    assert b.counters["hedges"] <= 20 + 0.01 * 200
+        job = b.poll("9000")
+        b.advance(ms)
+        b.answer(job)
 
 
 def test_nothing_is_hedged_before_clients_who_wait_where_all_workers_are_slow(bench):
@@ -110,7 +110,7 @@ def test_nothing_is_hedged_before_clients_who_wait_where_all_workers_are_slow(be
             held[worker] = b.poll(worker)
         b.guard()
     assert b.counters["hedges"] == 0
-    assert b.counters["hedges_denied"] > 0
+    assert b.counters["late"] > 0
 
 
 def test_a_straggler_that_was_overtaken_is_hedged_although_clients_wait(bench):
@@ -157,10 +157,8 @@ def test_a_late_query_waits_for_no_evidence_once_no_client_waits(bench):
     b.offer()
     b.poll("stuck")
     b.advance(101)
-    assert b.counters["hedges"] == 0
-    b.poll("other")
-    b.advance(51)
-    assert b.counters["hedges"] == 1
+    assert b.poll("other").kind() == "raw"
+    assert b.poll("third").kind() == "hedge"
 
 
 def test_extra_work_opens_while_some_workers_are_slow(bench):

@@ -1,7 +1,7 @@
 package org.approxifer.torchserve.core;
 
-import java.util.List;
 import java.util.Set;
+import org.approxifer.torchserve.core.policy.Measures;
 
 /** Who is let in, and what is first done for them. */
 record Admission(
@@ -10,7 +10,11 @@ record Admission(
     int limit,
     Schedule schedule,
     Set<Query> live,
-    List<ExtraWork> budgets,
+    Line line,
+    ExtraWork parityWork,
+    Measures measures,
+    Batches batches,
+    Crowd crowd,
     Counters counters,
     Backlog backlog,
     Settlement settlement,
@@ -20,26 +24,33 @@ record Admission(
 
   /** How many more clients may wait. */
   int capacity() {
-    return Math.max(0, limit - live.size());
+    return Math.max(0, limit - line.length());
   }
 
   /** Lets a client in, or refuses it. */
   void offer(Client client) {
     counters.add(Counters.Count.REQUESTS);
-    Query query = new Query(client, schedule.now(), plan.policy().deadlineNanos());
+    Query query = new Query(client, schedule.now(), deadline());
+    measures.load().arrived(batches.busy(), measures.trust().up());
+    measures.blame().arrived();
     if (watchdog.closed()) {
       settlement.refuse(query, 503, name + " is being unregistered");
     } else if (capacity() == 0) {
       String full = "the queue of %s is full: %d requests wait (jobQueueSize %d); try again";
-      settlement.refuse(query, 503, String.format(full, name, live.size(), limit));
-    } else {
+      settlement.busy(query, String.format(full, name, line.length(), limit), crowd.retryAfter());
+    } else if (!crowd.refused(query)) {
       live.add(query);
-      budgets.forEach(ExtraWork::admitted);
+      line.enter(query);
+      parityWork.admitted();
       query.alone = !client.codable();
       if (query.alone || !verifier.admit(query)) {
         admit(query);
       }
     }
+  }
+
+  private long deadline() {
+    return plan.policy().deadline().nanos(measures.times());
   }
 
   private void admit(Query query) {

@@ -16,7 +16,10 @@ public final class Assignment {
   /** It was not answered in time; what else is done for its query does not wait for it. */
   public boolean late;
 
-  Timers.Timer lateTimer;
+  Batch batch;
+
+  /** What the budget of copies was charged for it, in mean services. */
+  double charge;
 
   Assignment(Task task, String worker, long handedNanos, RequestInput payload) {
     this.task = task;

@@ -9,17 +9,26 @@ import java.util.Map;
 import java.util.function.Predicate;
 
 /**
- * Tasks that wait for a worker, in three lanes: decode first (a client is waiting past lateness),
- * then raw, hedge, encode and coded tasks by age, then parities, which never delay the others.
- * Tasks that one worker alone may have, its probes, wait beside them.
+ * Tasks that wait for a worker, in four lanes: first what takes no forward or for which a client
+ * waits past lateness, then raw and coded tasks by age, then copies of late jobs, then parities,
+ * which never delay the others. Tasks that one worker alone may have, its probes, wait beside them.
  */
 public final class Backlog {
   private final List<ArrayDeque<Task>> lanes = new ArrayList<>(Task.Lane.values().length);
   private final Map<String, Task> own = new HashMap<>();
+  private final Predicate<Task> pressing;
+  private final Runnable denied;
   private int size;
+  private int queued;
   private int dropped;
 
-  Backlog() {
+  /**
+   * @param pressing which copies of late jobs go before clients that wait
+   * @param denied told of each copy that was not sent before its job ended
+   */
+  Backlog(Predicate<Task> pressing, Runnable denied) {
+    this.pressing = pressing;
+    this.denied = denied;
     for (int lane = 0; lane < Task.Lane.values().length; lane++) {
       lanes.add(new ArrayDeque<>());
     }
@@ -58,7 +67,12 @@ public final class Backlog {
    */
   Task take(Predicate<Task> wanted, String worker) {
     for (int lane = 0; lane < lanes.size(); lane++) {
-      Task task = lane == Task.Lane.EXTRA.ordinal() ? takeFor(worker) : null;
+      Task task = null;
+      if (lane == Task.Lane.MAIN.ordinal()) {
+        task = pressing(wanted);
+      } else if (lane == Task.Lane.EXTRA.ordinal()) {
+        task = takeFor(worker);
+      }
       task = task == null ? take(lanes.get(lane), wanted) : task;
       if (task != null) {
         return task;
@@ -67,23 +81,35 @@ public final class Backlog {
     return null;
   }
 
+  private Task pressing(Predicate<Task> wanted) {
+    return take(lane(Task.Lane.COPY), copy -> pressing.test(copy) && wanted.test(copy));
+  }
+
   private Task take(ArrayDeque<Task> lane, Predicate<Task> wanted) {
     if (lane.isEmpty()) {
       return null;
     }
     for (Iterator<Task> tasks = lane.iterator(); tasks.hasNext(); ) {
       Task task = tasks.next();
-      boolean dead = task.dead();
+      boolean dead = task.over();
       if (dead || wanted.test(task)) {
         tasks.remove();
         count(task, -1);
         if (!dead) {
           return task;
         }
-        dropped++;
+        drop(task);
       }
     }
     return null;
+  }
+
+  private void drop(Task task) {
+    if (task.instead == null) {
+      dropped++;
+    } else {
+      denied.run();
+    }
   }
 
   /** Takes the task that is kept for a worker, or null. */
@@ -117,25 +143,25 @@ public final class Backlog {
     }
   }
 
-  /** Tasks of clients that wait for a worker, parities not counted. */
+  /** Tasks of clients that wait for a worker, parities and copies of late jobs not counted. */
   int waiting() {
     int waiting = 0;
-    for (int lane = 0; lane < Task.Lane.EXTRA.ordinal(); lane++) {
-      for (Task task : lanes.get(lane)) {
+    for (Task.Lane lane : List.of(Task.Lane.URGENT, Task.Lane.MAIN)) {
+      for (Task task : lane(lane)) {
         waiting += task.dead() ? 0 : 1;
       }
     }
     return waiting;
   }
 
-  /** True if a query that no worker has begun waits for one. */
-  boolean someQueryWaits() {
-    for (Task task : lane(Task.Lane.MAIN)) {
-      if (task.kind == Task.Kind.RAW && !task.dead()) {
-        return true;
-      }
-    }
-    return false;
+  /** The same with those that have died since the last sweep: at no cost. */
+  int queued() {
+    return queued;
+  }
+
+  /** True if a copy of a late job waits until it is worth its price. */
+  boolean someCopyWaits() {
+    return !lane(Task.Lane.COPY).isEmpty();
   }
 
   /** True if nothing waits but what is kept for one worker each. */
@@ -154,7 +180,8 @@ public final class Backlog {
 
   private void count(Task task, int change) {
     size += change;
-    if (task.query != null) {
+    queued += task.lane == Task.Lane.URGENT || task.lane == Task.Lane.MAIN ? change : 0;
+    if (task.instead == null && task.query != null) {
       task.query.queued += change;
     }
   }

@@ -34,6 +34,9 @@ public interface Client {
   /** Sends the answer. */
   void answer(Answer answer, Outcome outcome);
 
+  /** Sends error 503 to a client that had better come back after so many seconds. */
+  void busy(String message, long retryAfterSeconds);
+
   /** Sends an error in TorchServe's own form. */
   void error(int status, String message);
 }

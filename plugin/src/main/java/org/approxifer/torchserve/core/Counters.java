@@ -17,7 +17,13 @@ public final class Counters {
     LATE("late_jobs", "Jobs late by policy."),
     HEDGES("hedges", "Queries sent again because late."),
     HEDGES_DENIED(
-        "hedges_denied", "Hedges put off: the budget is spent, or all are slow and clients wait."),
+        "hedges_denied",
+        "Late jobs that were answered before a copy was sent: it was not worth its price."),
+    RETRIES("retries", "Requests that a worker failed, tried once by another."),
+    BLAMED("blamed", "Requests that one worker failed and another answered."),
+    EJECTIONS("ejections", "Workers ejected: to blame too often."),
+    REFUSED("refused", "Requests refused at once: they would not have been answered in time."),
+    DROPPED("dropped", "Requests that waited, and could not be answered in time any more."),
     WORKER_DEATHS,
     ERASURES,
     RETURNED,
@@ -48,7 +54,12 @@ public final class Counters {
 
   private static final Set<Task.Kind> EXTRA =
       EnumSet.of(
-          Task.Kind.HEDGE, Task.Kind.PARITY, Task.Kind.SCREEN, Task.Kind.COMPARE, Task.Kind.PROBE);
+          Task.Kind.HEDGE,
+          Task.Kind.SHADOW,
+          Task.Kind.PARITY,
+          Task.Kind.SCREEN,
+          Task.Kind.COMPARE,
+          Task.Kind.PROBE);
 
   private final long[] counts = new long[Count.values().length];
   private final Tally<Outcome> outcomes = new Tally<>(Outcome.class, "outcome");
@@ -85,7 +96,9 @@ public final class Counters {
     groupFill.record(group.members.size());
   }
 
-  /** Hedges, parities, screens, comparisons and probes per request: what the policy added. */
+  /**
+   * Hedges, shadows, parities, screens, comparisons and probes per request: what the policy added.
+   */
   private double extraWorkRatio() {
     long requests = counts[Count.REQUESTS.ordinal()];
     double extra = EXTRA.stream().mapToLong(kind -> jobs.counts[kind.ordinal()]).sum();
@@ -104,7 +117,7 @@ public final class Counters {
     metrics.add(
         Metric.of(
             "approxifer_extra_work_ratio",
-            "Hedges, parities, screens, comparisons and probes per request.",
+            "Hedges, shadows, parities, screens, comparisons and probes per request.",
             extraWorkRatio()));
     metrics.add(
         Metric.of(

@@ -101,6 +101,22 @@ public final class Group {
     members.add(query);
   }
 
+  /** True if a coded query is computed with the model's own weights. */
+  boolean ofBase(int coded) {
+    return plan.models().get(coded).equals(Plan.BASE);
+  }
+
+  /**
+   * Bytes of what a job of the group computes, about: a parity is one query, whatever it carries.
+   */
+  long bytes(Task.Kind kind, int index) {
+    if (kind == Task.Kind.CODED) {
+      return coded.containsKey(index) ? coded.get(index).length : 1;
+    }
+    long sum = members.stream().mapToLong(query -> query.bytes).sum();
+    return kind == Task.Kind.PARITY ? sum / members.size() : sum;
+  }
+
   /** A worker was handed a job of the group, a member's raw job included. */
   void handed(Assignment assignment) {
     Task.Kind kind = assignment.task.kind;

@@ -17,6 +17,7 @@ final class GroupFlow implements Flow {
 
   private final Plan plan;
   private final Schedule schedule;
+  private final Lateness lateness;
   private final ExtraWork parityWork;
   private final Counters counters;
   private final Backlog backlog;
@@ -37,6 +38,7 @@ final class GroupFlow implements Flow {
   GroupFlow(
       Plan plan,
       Schedule schedule,
+      Lateness lateness,
       ExtraWork parityWork,
       Counters counters,
       Backlog backlog,
@@ -49,6 +51,7 @@ final class GroupFlow implements Flow {
       QueryFlow queries) {
     this.plan = plan;
     this.schedule = schedule;
+    this.lateness = lateness;
     this.parityWork = parityWork;
     this.counters = counters;
     this.backlog = backlog;
@@ -98,7 +101,9 @@ final class GroupFlow implements Flow {
     } else if (group.settled()) {
       group.release();
     } else if (plan.mode() == Plan.Mode.SYSTEMATIC) {
-      for (int parity = plan.queries(); parity < plan.numWorkers(); parity++) {
+      // A parity of fewer members costs as much and stands for less than the hedge that it saves.
+      boolean worth = 2 * group.members.size() >= plan.queries();
+      for (int parity = plan.queries(); worth && parity < plan.numWorkers(); parity++) {
         if (parityWork.tryTake()) {
           backlog.add(Task.parity(group, parity, Task.Lane.EXTRA));
         }
@@ -165,7 +170,7 @@ final class GroupFlow implements Flow {
     }
     group.coded.keySet().forEach(index -> backlog.add(Task.coded(group, index)));
     // Coded jobs that no worker picks are late too, if only after most of the deadline.
-    group.timer = schedule.after(plan.policy().deadlineNanos() / 2, () -> quorumWillDo(group));
+    group.timer = schedule.after(lateness.patienceNanos() / 2, () -> quorumWillDo(group));
   }
 
   private void quorumWillDo(Group group) {

@@ -1,18 +1,17 @@
 package org.approxifer.torchserve.core;
 
 import java.util.ArrayList;
-import java.util.HashSet;
 import java.util.List;
-import java.util.Set;
 import java.util.concurrent.locks.Condition;
 import java.util.concurrent.locks.ReentrantLock;
 import java.util.function.Consumer;
 
 /**
  * Who gets which task. All idle workers wait here at once; a task goes to the one that was busy
- * last among those that may have it, slow workers after all others: its caches are warm, and at low
- * load round-robin would pick the coldest of all each time. Where some workers hold weights that
- * parities need, they come after those that do not, so that they are free for the parity.
+ * last among those that may have it: its caches are warm, and at low load round-robin would pick
+ * the coldest of all each time. Whose last answer was late comes after the others, and who is not
+ * trusted after all. Where some workers hold weights that parities need, they come after those that
+ * do not, so that they are free for the parity.
  */
 final class HandOut {
   private final ReentrantLock lock;
@@ -20,6 +19,9 @@ final class HandOut {
   private final Backlog backlog;
   private final Ledger ledger;
   private final Holders holders;
+  private final Batches batches;
+  private final Entitlement entitlement;
+  private final Crowd crowd;
   private final Payloads payloads;
   private final Consumer<Assignment> handed;
   private final Consumer<Assignment> takenBack;
@@ -32,8 +34,8 @@ final class HandOut {
 
   private int seen = -1;
 
-  /** Workers whose current batch may not grow. */
-  private final Set<String> fullBatches = new HashSet<>();
+  /** What a trusted worker has just been handed, for a shadow; or null. */
+  private Query fresh;
 
   /**
    * @param handed told of each hand-out, under the lock
@@ -45,6 +47,9 @@ final class HandOut {
       Backlog backlog,
       Ledger ledger,
       Holders holders,
+      Batches batches,
+      Entitlement entitlement,
+      Crowd crowd,
       Payloads payloads,
       Consumer<Assignment> handed,
       Consumer<Assignment> takenBack) {
@@ -53,6 +58,9 @@ final class HandOut {
     this.backlog = backlog;
     this.ledger = ledger;
     this.holders = holders;
+    this.batches = batches;
+    this.entitlement = entitlement;
+    this.crowd = crowd;
     this.payloads = payloads;
     this.handed = handed;
     this.takenBack = takenBack;
@@ -73,7 +81,7 @@ final class HandOut {
       if (!ledger.of(worker).quarantined()) {
         eligible.add(waiter);
       }
-      holders.asked(worker);
+      asked(worker);
       dispatch();
       while (waiter.assignment == null) {
         waiter.ready.await();
@@ -82,10 +90,9 @@ final class HandOut {
     } catch (InterruptedException e) {
       remove(waiter);
       // TorchServe interrupts a waiting worker's thread when the process is gone, or is to go.
-      holders.left(worker);
+      left(worker);
       if (waiter.assignment != null) {
         takenBack.accept(waiter.assignment);
-        backlog.addFirst(waiter.assignment.task);
         dispatch();
       }
       throw e;
@@ -95,6 +102,17 @@ final class HandOut {
     }
   }
 
+  private void asked(String worker) {
+    holders.asked(worker);
+    entitlement.asked(worker);
+  }
+
+  /** A worker's process has ended. */
+  void left(String worker) {
+    holders.left(worker);
+    entitlement.left(worker);
+  }
+
   private void remove(Waiter waiter) {
     waiters.remove(waiter);
     eligible.remove(waiter);
@@ -102,12 +120,13 @@ final class HandOut {
 
   /** One more task for a worker's batch, or null; never waits. Under the lock. */
   Assignment more(String worker) {
-    return fullBatches.contains(worker) ? null : take(worker, false);
+    Batch batch = batches.of(worker);
+    return batch == null || batch.alone ? null : take(worker, batch);
   }
 
   /** The first task of a worker's batch if there is one now, else null. Under the lock. */
   Assignment first(String worker) {
-    return take(worker, true);
+    return take(worker, null);
   }
 
   /** Gives waiting workers what they may have. Under the lock; call it after every change. */
@@ -120,34 +139,54 @@ final class HandOut {
     if (!backlog.isEmpty() && !eligible.isEmpty()) {
       dispatchAll();
     }
+    if (fresh != null) {
+      shadow(fresh);
+      fresh = null;
+    }
     if (backlog.someForOne()) {
       waiters.stream().filter(one -> backlog.someFor(one.worker)).forEach(this::give);
     }
+    crowd.observe();
   }
 
   private void dispatchAll() {
-    long now = schedule.now();
-    for (int choice = 0; choice < 4; choice += holders.none() ? 2 : 1) {
+    int step = holders.none() ? 2 : 1;
+    for (int choice = 0; choice < 6 && !backlog.isEmpty(); choice += step) {
       for (int i = eligible.size() - 1; i >= 0 && !backlog.isEmpty(); i--) {
         Waiter waiter = eligible.get(i);
-        if (waiter.assignment == null && choice(waiter.worker, now) == choice) {
+        if (waiter.assignment == null && choice(waiter.worker) == choice) {
           give(waiter);
         }
       }
     }
   }
 
-  private void give(Waiter waiter) {
-    if (waiter.assignment == null) {
-      waiter.assignment = take(waiter.worker, true);
-      if (waiter.assignment != null) {
-        waiter.ready.signal();
+  /** Shows a worker that is not trusted what one that is has been handed. */
+  private void shadow(Query query) {
+    for (int i = eligible.size() - 1; i >= 0; i--) {
+      Waiter waiter = eligible.get(i);
+      if (waiter.assignment == null && entitlement.shadow(query, waiter.worker)) {
+        give(waiter, hand(Task.shadow(query), waiter.worker, null));
+        return;
       }
     }
   }
 
-  private int choice(String worker, long now) {
-    return (ledger.of(worker).lastChoice(now) ? 2 : 0) + (holders.isHolder(worker) ? 1 : 0);
+  private void give(Waiter waiter) {
+    if (waiter.assignment == null) {
+      give(waiter, take(waiter.worker, null));
+    }
+  }
+
+  private static void give(Waiter waiter, Assignment assignment) {
+    waiter.assignment = assignment;
+    if (assignment != null) {
+      waiter.ready.signal();
+    }
+  }
+
+  private int choice(String worker) {
+    return 2 * entitlement.rank(worker) + (holders.isHolder(worker) ? 1 : 0);
   }
 
   /** How many workers wait for work now. */
@@ -155,33 +194,44 @@ final class HandOut {
     return (int) waiters.stream().filter(waiter -> waiter.assignment == null).count();
   }
 
-  private Assignment take(String worker, boolean first) {
+  /**
+   * Takes the next task for a worker.
+   *
+   * @param batch that it is to join, or null for the first of a batch
+   */
+  private Assignment take(String worker, Batch batch) {
     long now = schedule.now();
-    holders.asked(worker);
-    Ledger.Entry account = ledger.of(worker);
-    String own = first ? worker : null;
-    Task task =
-        account.quarantined()
-            ? backlog.takeFor(own)
-            : backlog.take(candidate -> may(candidate, worker, first, now), own);
-    if (task == null) {
-      return null;
+    asked(worker);
+    Task task;
+    do {
+      task =
+          ledger.of(worker).quarantined()
+              ? batch == null ? backlog.takeFor(worker) : null
+              : backlog.take(candidate -> may(candidate, worker, batch, now), worker);
+    } while (task != null && crowd.dropped(task));
+    return task == null ? null : hand(task, worker, batch);
+  }
+
+  private Assignment hand(Task task, String worker, Batch batch) {
+    Assignment assignment = new Assignment(task, worker, schedule.now(), task.payload(payloads));
+    assignment.batch = batch == null ? batches.begin(task, worker) : batch;
+    assignment.batch.add(assignment);
+    ledger.of(worker).handed(assignment.handedNanos);
+    if (entitlement.handed(assignment)) {
+      fresh = task.query;
     }
-    if (first) {
-      fullBatches.remove(worker);
-    }
-    if (task.alone()) {
-      fullBatches.add(worker);
-    }
-    Assignment assignment = new Assignment(task, worker, now, task.payload(payloads));
-    account.handed(now);
     handed.accept(assignment);
     return assignment;
   }
 
-  private boolean may(Task task, String worker, boolean first, long now) {
-    return (first || !task.alone())
-        && !task.avoids(worker, now)
+  private boolean may(Task task, String worker, Batch batch, long now) {
+    return (batch == null || !Sharing.alone(task))
+        && could(task, worker, now)
+        && entitlement.may(task, worker, other -> could(task, other, now));
+  }
+
+  private boolean could(Task task, String worker, long now) {
+    return !task.avoids(worker, now)
         && task.may(worker, now)
         && (task.coded < 0 || holders.may(task, worker));
   }

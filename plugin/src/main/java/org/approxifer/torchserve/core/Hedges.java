@@ -1,97 +1,144 @@
 package org.approxifer.torchserve.core;
 
-import java.util.function.BooleanSupplier;
+import org.approxifer.torchserve.core.policy.HedgeBudget;
+import org.approxifer.torchserve.core.policy.Measures;
+import org.approxifer.torchserve.core.policy.ServiceTimes;
 
-/** Sends late work to one more worker, as far as the policy and its budget allow. */
-public record Hedges(
-    Plan plan,
-    Schedule schedule,
-    Lateness lateness,
-    ExtraWork extra,
-    Counters counters,
-    Backlog backlog) {
-  private static final int MAX_AT_ONCE = 3;
+/**
+ * Copies of late jobs. A copy waits beside the clients until the job is so late that it is worth
+ * its price, and the budget can pay for it; then whoever has nothing else to do gets it. Before
+ * clients that wait it goes only where its job was overtaken.
+ */
+public final class Hedges {
+  /** Runs of one query at once: one that hangs is not to take all workers with it. */
+  private static final int MAX_RUNS = 2;
+
+  /** The same where several workers compute each query anyway. */
+  private static final int MAX_RUNS_VERIFIED = 3;
+
   private static final int MAX_RESENDS = 3;
   private static final long AVOID_NANOS = 250_000_000L;
+  private static final int LOOKS_PER_SERVICE = 8;
+  private static final long MIN_LOOK_NANOS = 1_000_000L;
 
-  /** Sends a late query once more. */
+  private final Plan plan;
+  private final Schedule schedule;
+  private final Lateness lateness;
+  private final HedgeBudget budget;
+  private final ServiceTimes times;
+  private final Batches batches;
+  private final Counters counters;
+  private final Backlog backlog;
+  private final int maxRuns;
+  private boolean looking;
+
+  Hedges(
+      Plan plan,
+      Schedule schedule,
+      Lateness lateness,
+      Measures measures,
+      Batches batches,
+      Counters counters,
+      Backlog backlog) {
+    this.plan = plan;
+    this.schedule = schedule;
+    this.lateness = lateness;
+    budget = measures.budget();
+    times = measures.times();
+    this.batches = batches;
+    this.counters = counters;
+    this.backlog = backlog;
+    boolean several = plan.check() != Plan.Check.NONE || plan.mode() == Plan.Mode.REPLICATED;
+    maxRuns = Math.max(several ? MAX_RUNS_VERIFIED : MAX_RUNS, plan.stragglers() + 1);
+  }
+
+  /** Has a late query computed once more. */
   void hedge(Assignment late) {
-    Query query = late.task.query;
-    sendIf(
-        () ->
-            !late.done
-                && !query.done()
-                && plan.policy().hedge()
-                && plan.policy().idempotent()
-                && query.queued == 0
-                && mayHaveOneMore(query),
-        () -> !wouldDelayOthers(late) && affordable(query),
-        () -> {
-          counters.add(Counters.Count.HEDGES);
-          backlog.addFirst(Task.hedge(query));
-        });
+    if (plan.policy().hedge() && !late.task.query.done()) {
+      copy(late);
+    }
   }
 
   /** The same for an encode or decode job, for which all clients of its group wait. */
   void resend(Assignment late) {
-    Group group = late.task.group;
-    sendIf(
-        () ->
-            !late.done
-                && !late.task.dead()
-                && (late.task.kind != Task.Kind.ENCODE || group.coded.isEmpty())
-                && !group.broken
-                && plan.policy().idempotent()
-                && group.resends < MAX_RESENDS,
-        () -> affordable(group.members.get(0)),
-        () -> {
-          group.resends++;
-          again(late);
-        });
+    if (late.task.kind != Task.Kind.ENCODE || late.task.group.coded.isEmpty()) {
+      copy(late);
+    }
   }
 
   /** The same for a parity, which is given up rather than waited with. */
   void parity(Assignment late) {
-    if (!late.task.dead() && plan.policy().idempotent() && extra.tryTake()) {
-      again(late);
+    if (!late.task.dead()) {
+      copy(late);
     }
   }
 
-  private void sendIf(BooleanSupplier wanted, BooleanSupplier affordable, Runnable send) {
-    if (!wanted.getAsBoolean()) {
+  private void copy(Assignment late) {
+    if (!plan.policy().idempotent()) {
       return;
-    } else if (affordable.getAsBoolean()) {
-      send.run();
-    } else {
-      counters.add(Counters.Count.HEDGES_DENIED);
-      schedule.after(lateness.nanos() / 2, () -> sendIf(wanted, affordable, send));
+    }
+    backlog.addFirst(late.task.copyOf(late));
+    if (!looking) {
+      looking = true;
+      look();
     }
   }
 
-  /**
-   * True if a hedge would go before queries that no worker has begun, and nothing says that the
-   * late job's worker is to blame. A straggler is overtaken by a job that was begun later and took
-   * half as long; where all are slow, sending work twice only takes places from clients who wait.
-   */
-  private boolean wouldDelayOthers(Assignment late) {
-    return backlog.someQueryWaits() && !lateness.overtaken(late.handedNanos, schedule.now());
+  /** Time alone makes copies ripe: who waits for work is to be asked again. */
+  private void look() {
+    long gap = Math.max(MIN_LOOK_NANOS, times.mean() / LOOKS_PER_SERVICE);
+    schedule.after(
+        gap,
+        () -> {
+          looking = backlog.someCopyWaits();
+          if (looking) {
+            look();
+          }
+        });
   }
 
-  /**
-   * True if one more copy is within the budget; or if half of the client's time is gone and nobody
-   * waits for a worker: to spare the work would help no one then, and could cost this client the
-   * answer. Such copies are owed to the budget.
-   */
-  private boolean affordable(Query query) {
-    long age = schedule.now() - query.admittedNanos;
-    return extra.tryTake()
-        || 2 * age >= query.deadlineNanos - query.admittedNanos
-            && backlog.waiting() == 0
-            && extra.tryTakeOnCredit();
+  /** True if a copy that waits may start now. */
+  boolean ripe(Task copy, long now) {
+    Assignment late = copy.instead;
+    return mayRun(copy) && budget.affords() && worthIt(late.batch, now);
+  }
+
+  private boolean worthIt(Batch batch, long now) {
+    long after = lateness.after(batch);
+    if (lateness.fixed()) {
+      return true;
+    }
+    double price = budget.price();
+    return after == ServiceTimes.UNKNOWN
+        ? lateness.overtaken(batch, now)
+        : now - batch.begun >= price * after;
+  }
+
+  private boolean mayRun(Task copy) {
+    if (copy.query != null) {
+      return copy.query.queued == 0 && copy.query.stuck() && mayHaveOneMore(copy.query);
+    }
+    Group group = copy.group;
+    return copy.kind == Task.Kind.PARITY || !group.broken && group.resends < MAX_RESENDS;
+  }
+
+  /** True if a copy goes before clients whom no worker has begun with. */
+  boolean pressing(Task copy) {
+    return lateness.overtaken(copy.instead.batch, schedule.now());
+  }
+
+  /** A worker was handed a copy. */
+  void handed(Assignment copy) {
+    batches.copyStarts(copy);
+    if (copy.task.query != null) {
+      counters.add(Counters.Count.HEDGES);
+    } else if (copy.task.kind != Task.Kind.PARITY) {
+      copy.task.group.resends++;
+    }
   }
 
   boolean mayHaveOneMore(Query query) {
-    return query.outstanding.size() < Math.max(MAX_AT_ONCE, plan.stragglers() + 1);
+    return query.outstanding.size() < maxRuns;
   }
 
   /** Has the same done by another worker if there is one soon, before all that waits. */

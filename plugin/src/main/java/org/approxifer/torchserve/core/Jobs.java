@@ -4,6 +4,8 @@ import java.util.ArrayList;
 import java.util.Set;
 import java.util.function.Predicate;
 import org.approxifer.torchserve.core.Counters.Count;
+import org.approxifer.torchserve.core.policy.ServiceTimes;
+import org.approxifer.torchserve.core.policy.Trust;
 
 /**
  * Jobs that are with a worker, and what first becomes of their answers. Under the router's lock.
@@ -15,7 +17,12 @@ record Jobs(
     Schedule schedule,
     Counters counters,
     Lateness lateness,
-    ExtraWork extra,
+    Trust trust,
+    Batches batches,
+    Line line,
+    Crowd crowd,
+    Hedges hedges,
+    Faults faults,
     Ledger ledger,
     Holders holders,
     Backlog backlog,
@@ -28,31 +35,73 @@ record Jobs(
     Task task = assignment.task;
     out.add(assignment);
     counters.handed(task.kind);
+    if (task.instead != null) {
+      hedges.handed(assignment);
+    }
     if (task.query != null) {
       task.query.outstanding.add(assignment);
       if (task.query.handOuts++ == 0) {
         counters.queued(assignment.handedNanos - task.query.admittedNanos);
+        begun(task.query);
       }
+    } else if (task.kind == Task.Kind.ENCODE) {
+      task.group.members.forEach(this::begun);
     }
     if (task.group != null) {
       task.group.handed(assignment);
     }
-    // Nobody waits for a parity that has come last; the group goes on without it.
-    if (task.kind != Task.Kind.PARITY || task.lane != Task.Lane.EXTRA) {
-      assignment.lateTimer = timer(assignment);
+    if (assignment.batch.timer == null) {
+      watch(assignment.batch);
     }
   }
 
-  private Timers.Timer timer(Assignment assignment) {
-    return schedule.after(lateness.nanos(), () -> late(assignment));
+  private void begun(Query query) {
+    if (query.inLine) {
+      line.leave(query);
+      crowd.begun(query);
+    }
   }
 
-  /** It was interrupted before it began. */
+  private void watch(Batch batch) {
+    long after = lateness.after(batch);
+    long wait =
+        after == ServiceTimes.UNKNOWN ? Lateness.LOOK_NANOS : batch.begun + after - schedule.now();
+    batch.timer = schedule.after(wait, () -> look(batch));
+  }
+
+  /** Called by a timer, under the lock. */
+  private void look(Batch batch) {
+    if (batch.open()) {
+      if (lateness.late(batch, schedule.now())) {
+        batch.late = true;
+        new ArrayList<>(batch.jobs).forEach(this::late);
+      } else {
+        watch(batch); // its class has changed, or is not known
+      }
+    }
+  }
+
+  /** It was interrupted before it began: the task goes back to the head of its lane. */
   void takenBack(Assignment assignment) {
-    finish(assignment);
+    finish(assignment, Batches.End.LOST);
     notBegun(assignment);
-    if (assignment.task.query != null) {
-      assignment.task.query.handOuts--;
+    Task task = assignment.task;
+    if (task.query == null) {
+      backlog.addFirst(task.plain());
+      return;
+    }
+    task.query.handOuts--;
+    inLineAgain(task.query);
+    if (task.isCopy()) {
+      queries.sendAgain(task.query, task.plain());
+    } else {
+      backlog.addFirst(task);
+    }
+  }
+
+  private void inLineAgain(Query query) {
+    if (query.handOuts == 0) {
+      line.enter(query);
     }
   }
 
@@ -63,20 +112,18 @@ record Jobs(
    * @param reason why it cannot be used, or null
    */
   void answered(Assignment assignment, Answer answer, Reply reply, Unusable reason) {
-    if (!finish(assignment)) {
+    boolean well = reason == null && (reply == null || reply.well());
+    if (!finish(assignment, well ? Batches.End.WELL : Batches.End.FAILED)) {
       counters.add(Count.DUPLICATE_CALLBACKS);
       return;
     }
     Task task = assignment.task;
     long service = schedule.now() - assignment.handedNanos;
     Ledger.Entry worker = ledger.of(assignment.worker);
-    worker.answered(service, service <= lateness.nanos());
-    if (task.kind.forClients()) {
-      lateness.answered(assignment.handedNanos, service);
-    }
+    worker.answered(service, !assignment.late);
     counters.served(task.kind, service);
-    if (!worker.slow()) {
-      lateness.record(service);
+    if (well) {
+      faults.answered(assignment);
     }
     try {
       if (reason != null) {
@@ -95,6 +142,9 @@ record Jobs(
         flow(task).answered(assignment, answer, reply);
       }
     } catch (Unusable e) {
+      if (reply == null || !reply.unloaded()) {
+        trust.failed(assignment.worker);
+      }
       erased(assignment, e.getMessage());
     }
   }
@@ -117,14 +167,16 @@ record Jobs(
 
   /** A worker died, or TorchServe answered for it. */
   void failed(Assignment assignment, int status, String message) {
-    if (!finish(assignment)) {
+    boolean died = message != null && message.startsWith("Worker died");
+    if (!finish(assignment, died ? Batches.End.LOST : Batches.End.FAILED)) {
       counters.add(Count.DUPLICATE_CALLBACKS);
-    } else if (message != null && message.startsWith("Worker died")) {
+    } else if (died) {
       counters.add(Count.WORKER_DEATHS);
       settlement.note(
           true, "worker " + assignment.worker + " died with a " + assignment.described());
       ledger.of(assignment.worker).died(schedule.now());
       holders.left(assignment.worker);
+      trust.left(assignment.worker);
       flow(assignment.task).died(assignment);
     } else {
       ledger.of(assignment.worker).returned();
@@ -134,7 +186,7 @@ record Jobs(
 
   /** TorchServe put a job back that its worker never started (scale-down). */
   void returned(Assignment assignment) {
-    if (finish(assignment)) {
+    if (finish(assignment, Batches.End.LOST)) {
       notBegun(assignment);
       counters.add(Count.RETURNED);
       putBack(assignment.task);
@@ -150,42 +202,41 @@ record Jobs(
 
   private void putBack(Task task) {
     if (task.query != null) {
-      queries.returned(task);
+      queries.returned(task.plain());
+      inLineAgain(task.query);
     } else if (!task.dead()) {
-      backlog.addFirst(task);
+      backlog.addFirst(task.plain());
     }
   }
 
-  /** Called by a timer, under the lock. */
   private void late(Assignment assignment) {
-    if (assignment.done) {
+    Task task = assignment.task;
+    // Nobody waits for a parity that has come last; the group goes on without it.
+    if (assignment.done || task.kind == Task.Kind.PARITY && task.lane == Task.Lane.EXTRA) {
       return;
     }
     counters.add(Count.LATE);
     assignment.late = true;
     ledger.of(assignment.worker).late(schedule.now());
-    extra.open(ledger.someInTrouble(schedule.now()));
     flow(assignment.task).late(assignment);
   }
 
   private Flow flow(Task task) {
     return switch (task.kind) {
-      case RAW, HEDGE -> queries;
+      case RAW, HEDGE, SHADOW -> queries;
       case PARITY, ENCODE, CODED, DECODE -> groups;
       case SCREEN, COMPARE, PROBE -> task.flow();
     };
   }
 
   /** True the first time; undoes what the hand-out noted. */
-  private boolean finish(Assignment assignment) {
+  private boolean finish(Assignment assignment, Batches.End how) {
     if (assignment.done) {
       return false;
     }
     assignment.done = true;
     out.remove(assignment);
-    if (assignment.lateTimer != null) {
-      assignment.lateTimer.cancel();
-    }
+    batches.ended(assignment, how);
     Task task = assignment.task;
     if (task.query != null) {
       task.query.outstanding.remove(assignment);
@@ -198,7 +249,7 @@ record Jobs(
   /** Puts back what its worker left with. */
   void forget(Predicate<Assignment> forgotten) {
     for (Assignment assignment : new ArrayList<>(out)) {
-      if (forgotten.test(assignment) && finish(assignment)) {
+      if (forgotten.test(assignment) && finish(assignment, Batches.End.LOST)) {
         counters.add(Count.UNRETURNED);
         settlement.note(
             true, "worker " + assignment.worker + " left with a " + assignment.described());

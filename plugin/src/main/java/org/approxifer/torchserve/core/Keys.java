@@ -71,7 +71,7 @@ final class Keys {
     } else if (type == boolean.class) {
       return "true or false";
     } else if (type == JsonPrimitive.class) {
-      return "a number or \"auto\"";
+      return "a number or a word such as \"auto\"";
     }
     String number = type == double.class ? "a number" : "a whole number";
     return type == Integer.class ? number + " or null" : number;

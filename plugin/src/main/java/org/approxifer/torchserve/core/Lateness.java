@@ -1,87 +1,87 @@
 package org.approxifer.torchserve.core;
 
-import java.util.Arrays;
 import java.util.LinkedHashMap;
 import java.util.Map;
+import org.approxifer.torchserve.core.policy.Deadline;
+import org.approxifer.torchserve.core.policy.Overtaking;
+import org.approxifer.torchserve.core.policy.ServiceTimes;
 
 /**
- * When a job is late: a fixed time, or max(3 × median, 99th percentile) of recent service times
- * (hand-out to answer; queueing is not in it).
- *
- * <p>The percentile looks only at workers that are not slow, and the result is kept between 20 ms
- * and a quarter of the deadline, so that a slow worker cannot teach the router patience. Before
- * {@value #COLD} answers it is {@link #COLD_NANOS}.
+ * When a job is late: after a fixed time, or after what its batch's class usually takes and half as
+ * much again. While nothing is known of the class a job is late once one that was begun after it
+ * has overtaken it.
  */
 public final class Lateness {
-  static final int COLD = 32;
+  /** How soon those of whose class nothing is known are looked at. */
+  static final long LOOK_NANOS = 50_000_000L;
+
+  /** What other parts are told while nothing is known: retries are to leave a worker alone. */
   static final long COLD_NANOS = 200_000_000L;
-  private static final long MIN_NANOS = 20_000_000L;
-  private static final int WINDOW = 512;
+
+  /** Less than a hiccup of the machine is not worth a copy. */
+  private static final long MIN_NANOS = 5_000_000L;
 
   private final long fixed;
-  private final long max;
-  private final long[] samples = new long[WINDOW];
-  private long count;
-  private long cached = -1;
-  private boolean someAnswered;
-  private long newestHanded;
-  private long newestService;
+  private final Deadline deadline;
+  private final ServiceTimes times;
+  private final Overtaking overtaking;
+  private int lastKind = -1;
 
-  Lateness(Plan.Policy policy) {
+  Lateness(Plan.Policy policy, ServiceTimes times, Overtaking overtaking) {
     fixed = policy.lateAfterNanos();
-    max = Math.max(MIN_NANOS, policy.deadlineNanos() / 4);
+    deadline = policy.deadline();
+    this.times = times;
+    this.overtaking = overtaking;
   }
 
-  void record(long serviceNanos) {
-    samples[(int) (count++ % WINDOW)] = serviceNanos;
-    if (count % 16 == 0) {
-      cached = -1;
+  /** A job of the batch is late so long after it began; {@link ServiceTimes#UNKNOWN} if unknown. */
+  long after(Batch batch) {
+    if (fixed >= 0) {
+      return fixed;
     }
-  }
-
-  /** Notes how long the answered job took that was handed out last. */
-  void answered(long handedNanos, long serviceNanos) {
-    if (!someAnswered || handedNanos - newestHanded > 0) {
-      newestHanded = handedNanos;
-      newestService = serviceNanos;
+    if (batch.what == Sharing.FORWARD) {
+      lastKind = batch.kind();
     }
-    someAnswered = true;
+    long after = times.lateAfter(batch.kind());
+    return after == ServiceTimes.UNKNOWN ? after : Math.max(MIN_NANOS, after);
   }
 
-  /** True if a job that was handed out after this one needed no half of the time it has had. */
-  boolean overtaken(long handedNanos, long now) {
-    return someAnswered && newestHanded - handedNanos > 0 && 2 * newestService <= now - handedNanos;
+  /** True if the user said what is late: then copies do not wait for the budget to be full. */
+  boolean fixed() {
+    return fixed >= 0;
   }
 
+  /** True if the batch's jobs are late now. */
+  boolean late(Batch batch, long now) {
+    long after = after(batch);
+    return after == ServiceTimes.UNKNOWN ? overtaken(batch, now) : now - batch.begun >= after;
+  }
+
+  /** True if a batch like this one that was begun later needed no half of the time it has had. */
+  boolean overtaken(Batch batch, long now) {
+    return overtaking.overtaken(batch.kind(), batch.begun, now);
+  }
+
+  /** When a client's job is late now, about. */
   public long nanos() {
     if (fixed >= 0) {
       return fixed;
     }
-    if (count < COLD) {
-      return Math.min(COLD_NANOS, max);
-    }
-    if (cached < 0) {
-      cached = Math.min(max, Math.max(MIN_NANOS, Math.max(3 * quantile(.5), quantile(.99))));
-    }
-    return cached;
+    long after = lastKind < 0 ? ServiceTimes.UNKNOWN : times.lateAfter(lastKind);
+    return after == ServiceTimes.UNKNOWN ? COLD_NANOS : Math.max(MIN_NANOS, after);
   }
 
-  /** A quantile of the recent service times in nanoseconds; 0 before the first. */
-  long quantile(double q) {
-    int size = (int) Math.min(count, WINDOW);
-    if (size == 0) {
-      return 0;
-    }
-    long[] sorted = Arrays.copyOf(samples, size);
-    Arrays.sort(sorted);
-    return sorted[Math.min(size - 1, (int) (q * size))];
+  /** After this time something is done about what nothing else has moved. */
+  public long patienceNanos() {
+    return deadline.patience(times);
   }
 
   Map<String, Object> report() {
+    int clients = Sharing.FORWARD.ordinal();
     Map<String, Object> report = new LinkedHashMap<>();
     report.put("late_after_ms", nanos() / 1e6);
-    report.put("service_p50_ms", quantile(.5) / 1e6);
-    report.put("service_p99_ms", quantile(.99) / 1e6);
+    report.put("service_p50_ms", times.quantile(clients, .5) / 1e6);
+    report.put("service_p99_ms", times.quantile(clients, .99) / 1e6);
     return report;
   }
 }

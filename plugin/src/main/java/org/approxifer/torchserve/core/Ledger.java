@@ -7,13 +7,13 @@ import java.util.Map;
 import java.util.Set;
 import java.util.TreeMap;
 import java.util.function.Predicate;
+import org.approxifer.torchserve.core.policy.Trust;
 
 /** What each worker did: the basis on which the router trusts it with work. */
 public final class Ledger {
   private static final int SLOW_STREAK = 2;
   private static final int GARBLED_STREAK = 2;
   private static final long DEAD_NANOS = 10_000_000_000L;
-  private static final long RETRY_NANOS = 2_000_000_000L;
 
   private final Map<String, Entry> workers = new TreeMap<>();
   private int changes;
@@ -83,19 +83,7 @@ public final class Ledger {
     }
   }
 
-  /**
-   * True if some workers are dead, persistently slow or unusable, but not most: where all are slow,
-   * sending work twice makes them slower.
-   */
-  boolean someInTrouble(long now) {
-    int troubled = 0;
-    for (Entry entry : workers.values()) {
-      troubled += entry.slow() || entry.garbled() || entry.recentlyDead(now) ? 1 : 0;
-    }
-    return troubled > 0 && 2 * troubled <= workers.size();
-  }
-
-  void addTo(List<Metric> metrics, Holders holders) {
+  void addTo(List<Metric> metrics, Holders holders, Trust trust) {
     workers.forEach(
         (id, entry) -> {
           Metrics own = new Metrics(metrics, "approxifer_worker_", id);
@@ -110,6 +98,14 @@ public final class Ledger {
           own.add(
               "quarantined", "1 while a worker gets no client work.", entry.quarantined ? 1 : 0);
           own.add(
+              "ejected",
+              "1 while a worker gets only shadows, since it is to blame for failed requests.",
+              "ejected".equals(trust.state(id)) ? 1 : 0);
+          own.add(
+              "trusted",
+              "0 while a worker has to show that it is well.",
+              trust.trusted(id) ? 1 : 0);
+          own.add(
               "own_weights",
               "Weights other than the model's that a worker is to hold, such as a parity's.",
               holders.roles(id).size());
@@ -123,11 +119,11 @@ public final class Ledger {
     }
   }
 
-  Map<String, Object> report(long now, Holders holders) {
+  Map<String, Object> report(long now, Holders holders, Trust trust) {
     Map<String, Object> report = new LinkedHashMap<>();
     workers.forEach(
         (id, entry) -> {
-          Map<String, Object> own = entry.report(now);
+          Map<String, Object> own = entry.report(now, trust.state(id));
           if (!holders.none()) {
             own.put("weights", holders.roles(id));
           }
@@ -304,14 +300,7 @@ public final class Ledger {
       return lastDeath != 0 && now - lastDeath < DEAD_NANOS;
     }
 
-    /**
-     * A slow or garbled worker is asked after all others, but now and then, so that it can recover.
-     */
-    boolean lastChoice(long now) {
-      return (slow() || garbled()) && now - lastHanded < RETRY_NANOS;
-    }
-
-    Map<String, Object> report(long now) {
+    Map<String, Object> report(long now, String distrust) {
       Map<String, Object> report = new LinkedHashMap<>();
       report.put("handed", handed);
       report.put("answered", answered);
@@ -323,19 +312,19 @@ public final class Ledger {
       report.put("probes", probes);
       report.put("suspicions", suspicions);
       report.put("confirmed_wrong", confirmedWrong);
-      report.put("state", state(now));
+      report.put("state", state(now, distrust));
       return report;
     }
 
-    private String state(long now) {
+    private String state(long now, String distrust) {
       if (quarantined) {
         return keptOut ? "kept out" : "quarantined";
-      } else if (recentlyDead(now)) {
-        return "restarted";
       } else if (garbled()) {
         return "garbled";
+      } else if (distrust != null) {
+        return distrust;
       }
-      return slow() ? "slow" : "ok";
+      return recentlyDead(now) ? "restarted" : "ok";
     }
   }
 }

@@ -12,6 +12,7 @@ import java.util.ArrayList;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
+import org.approxifer.torchserve.core.policy.Deadline;
 
 /**
  * What the router needs to know of a code and its policy: {@code plan.json}, whose keys are the
@@ -115,7 +116,7 @@ public record Plan(
    * @param hedge a late query is sent to one more worker
    * @param reconstruct a late query is decoded from the others of its group
    * @param groupDelayMs how long a group waits for more queries
-   * @param deadlineMs when a client gets what there is, or an error
+   * @param deadlineMs when a client gets what there is, or an error: a number, "auto" or "none"
    * @param preferExactMs how long a reconstruction waits for an exact answer that is on its way
    * @param maxExtraLoad what the policy may add to the load, per request
    * @param idempotent whether a request may run twice
@@ -129,7 +130,7 @@ public record Plan(
       boolean hedge,
       boolean reconstruct,
       double groupDelayMs,
-      double deadlineMs,
+      JsonPrimitive deadlineMs,
       double preferExactMs,
       double maxExtraLoad,
       boolean idempotent,
@@ -147,8 +148,8 @@ public record Plan(
       return nanos(groupDelayMs);
     }
 
-    public long deadlineNanos() {
-      return nanos(deadlineMs);
+    Deadline deadline() {
+      return new Deadline(deadlineMs.getAsString());
     }
 
     long preferExactNanos() {
@@ -212,6 +213,10 @@ public record Plan(
     if (!lateAfterOf(policy.lateAfterMs)) {
       return "key \"policy.late_after_ms\": expected a number or \"auto\", found "
           + policy.lateAfterMs;
+    }
+    if (!Deadline.wanted(policy.deadlineMs.getAsString())) {
+      return "key \"policy.deadline_ms\": expected a positive number, \"auto\" or \"none\", found "
+          + policy.deadlineMs;
     }
     return modelsFit() ? wrongCheck() : wrongModels();
   }
@@ -281,6 +286,11 @@ public record Plan(
   /** True if the queries of a systematic model form groups, to be decoded or checked there. */
   boolean groupsSystematic() {
     return policy.reconstruct || check == Check.SCREEN;
+  }
+
+  /** True if a worker may be shown what another has just been handed, and its answer dropped. */
+  boolean shadows() {
+    return policy.idempotent && check == Check.NONE && mode != Mode.CODED;
   }
 
   /** Mode, code and policy as the archive states them. */

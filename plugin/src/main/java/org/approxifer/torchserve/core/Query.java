@@ -4,6 +4,7 @@ import java.util.ArrayList;
 import java.util.HashSet;
 import java.util.List;
 import java.util.Set;
+import org.approxifer.torchserve.core.policy.Deadline;
 
 /** One client's request and what became of it. Guarded by the router's lock. */
 public final class Query {
@@ -35,8 +36,29 @@ public final class Query {
 
   final long admittedNanos;
 
-  /** Monotonic time in ns at which the client gets what there is, or an error. */
-  final long deadlineNanos;
+  /** Of its body; what it costs to compute grows with them, as far as anything tells. */
+  final long bytes;
+
+  /** How long the client waits, in ns; {@link Deadline#NONE} for ever. */
+  final long patienceNanos;
+
+  /** How long it was expected to wait for a worker, in ns. */
+  long predictedNanos;
+
+  /** It waits for its first hand-out: {@link Line} counts it. */
+  boolean inLine;
+
+  /** Monotonic time in ns at which it was settled. */
+  long settledNanos;
+
+  /** A copy of a late job settled it. */
+  boolean copyAnswered;
+
+  /** The first worker that answered it with an error of the server, or null. */
+  String failedBy;
+
+  /** It was sent to another worker for that. */
+  boolean retried;
 
   /** The group it is coded with, or null. */
   public Group group;
@@ -83,13 +105,27 @@ public final class Query {
 
   private long avoidUntil;
 
-  Query(Client client, long admittedNanos, long policyDeadlineNanos) {
+  Query(Client client, long admittedNanos, long policyPatienceNanos) {
     this.client = client;
     this.admittedNanos = admittedNanos;
     requestId = client.request().getRequestId();
     framed = client.framed();
     long own = client.deadlineNanos();
-    deadlineNanos = admittedNanos + (own > 0 ? own : policyDeadlineNanos);
+    patienceNanos = own > 0 ? own : policyPatienceNanos;
+    bytes =
+        client.request().getParameters().stream()
+            .mapToLong(parameter -> parameter.getValue().length)
+            .sum();
+  }
+
+  /** True if its client gets what there is by now, or an error. */
+  boolean overdue(long now) {
+    return now - admittedNanos > patienceNanos;
+  }
+
+  /** True if a client that waits no longer could not be answered in time by a job begun now. */
+  boolean hopeless(long now, long median) {
+    return patienceNanos != Deadline.NONE && now - admittedNanos + median > patienceNanos;
   }
 
   /** Who asked, and with what; null once nobody needs either. */

@@ -16,7 +16,8 @@ record QueryFlow(
     Settlement settlement,
     Hedges hedges,
     Decoding decoding,
-    Verifier verifier)
+    Verifier verifier,
+    Faults faults)
     implements Flow {
   /** A query in flight at this many worker deaths is not sent again: it may be what kills them. */
   private static final int MAX_DEATHS = 2;
@@ -38,7 +39,7 @@ record QueryFlow(
         query, new Computation(assignment.worker, own, prediction, sound, outcome))) {
       return;
     }
-    settlement.answer(query, own, outcome);
+    query.copyAnswered |= settlement.answer(query, own, outcome) && assignment.task.instead != null;
     if (query.group != null && plan.mode() == Plan.Mode.SYSTEMATIC && sound && prediction != null) {
       decoding.predicted(query.group, query.index, prediction);
     }
@@ -107,7 +108,13 @@ record QueryFlow(
 
   @Override
   public void failed(Assignment assignment, int status, String message) {
-    end(assignment.task.query, status, message);
+    Query query = assignment.task.query;
+    if (query.settled && !query.abandoned) {
+      faults.toBlame(assignment.worker);
+    } else if (status >= 500 && !query.settled && faults.mayComeRight(assignment)) {
+      return; // another worker has it, or gets it
+    }
+    end(query, status, message);
   }
 
   private void end(Query query, int status, String message) {
@@ -146,7 +153,7 @@ record QueryFlow(
   }
 
   /** Sends a query again, unless it may be what kills workers, or must not run twice. */
-  private void sendAgain(Query query, Task task) {
+  void sendAgain(Query query, Task task) {
     if (query.deaths >= MAX_DEATHS) {
       String deaths = "Worker died. The request was in flight at " + query.deaths;
       settlement.error(query, 500, deaths + " worker deaths and is not sent again");

@@ -163,6 +163,15 @@ public final class Reply {
     }
   }
 
+  /**
+   * True if the worker did what it was asked, or refused it for what was asked; or lacks weights,
+   * which says nothing of its other jobs.
+   */
+  boolean well() {
+    return (header.erasure == null || header.unloaded)
+        && (header.error == null || header.error.status() < 500);
+  }
+
   /** Why the job as a whole, or a raw job's query, was refused; or null. */
   Refusal error() {
     return header.error;

@@ -9,6 +9,9 @@ import java.util.Set;
 import java.util.concurrent.locks.ReentrantLock;
 import java.util.function.Consumer;
 import java.util.function.Supplier;
+import org.approxifer.torchserve.core.policy.HedgeBudget;
+import org.approxifer.torchserve.core.policy.Measures;
+import org.approxifer.torchserve.core.policy.Trust;
 import org.approxifer.torchserve.core.verify.Verification;
 
 /**
@@ -23,13 +26,15 @@ public final class Router {
   private final Set<Query> live = new LinkedHashSet<>();
   private final Set<Assignment> out = new LinkedHashSet<>();
   private final ArrayDeque<Runnable> replies = new ArrayDeque<>();
-  private final Backlog backlog = new Backlog();
+  private final Backlog backlog;
   private final Ledger ledger = new Ledger();
   private final Plan plan;
   private final Schedule schedule;
   private final Counters counters;
   private final Lateness lateness;
-  private final ExtraWork extra;
+  private final Measures measures;
+  private final Hedges hedges;
+  private final Crowd crowd;
   private final Jobs jobs;
   private final Holders holders;
   private final HandOut handOut;
@@ -46,12 +51,19 @@ public final class Router {
     this.plan = plan;
     schedule = new Schedule(clock, timers, this::locked);
     counters = new Counters(plan.queries());
-    lateness = new Lateness(plan.policy());
-    extra = new ExtraWork(plan.policy().maxExtraLoad(), false);
-    ExtraWork parityWork = new ExtraWork(plan.policy().maxExtraLoad(), true);
+    measures = new Measures(Sharing.FORWARD.ordinal(), plan.policy().maxExtraLoad());
+    Line line = new Line();
+    backlog = new Backlog(this::pressing, () -> counters.add(Counters.Count.HEDGES_DENIED));
+    lateness = new Lateness(plan.policy(), measures.times(), measures.overtaking());
+    ExtraWork parityWork = new ExtraWork(plan.policy().maxExtraLoad());
     holders = new Holders(plan, ledger, schedule);
-    Settlement settlement = new Settlement(name, schedule, counters, live, replies);
-    Hedges hedges = new Hedges(plan, schedule, lateness, extra, counters, backlog);
+    Settlement settlement = new Settlement(name, schedule, counters, live, line, replies);
+    Batches batches = new Batches(schedule, measures, settlement);
+    hedges = new Hedges(plan, schedule, lateness, measures, batches, counters, backlog);
+    crowd = new Crowd(schedule, measures, backlog, line, counters, settlement);
+    Trust trust = measures.trust();
+    Faults faults =
+        new Faults(plan, schedule, counters, backlog, ledger, trust, measures.blame(), settlement);
     Decoding decoding = new Decoding(plan, backlog);
     Verification verification =
         new Verification(
@@ -59,11 +71,13 @@ public final class Router {
     probation = verification.probation();
     Verifier verifier = verification.verifier();
     QueryFlow queries =
-        new QueryFlow(plan, schedule, lateness, backlog, settlement, hedges, decoding, verifier);
+        new QueryFlow(
+            plan, schedule, lateness, backlog, settlement, hedges, decoding, verifier, faults);
     GroupFlow groups =
         new GroupFlow(
             plan,
             schedule,
+            lateness,
             parityWork,
             counters,
             backlog,
@@ -80,7 +94,12 @@ public final class Router {
             schedule,
             counters,
             lateness,
-            extra,
+            trust,
+            batches,
+            line,
+            crowd,
+            hedges,
+            faults,
             ledger,
             holders,
             backlog,
@@ -95,6 +114,9 @@ public final class Router {
             backlog,
             ledger,
             holders,
+            batches,
+            new Entitlement(plan, schedule, trust, measures.times(), ledger, hedges, crowd),
+            crowd,
             new Payloads(signer),
             jobs::handed,
             jobs::takenBack);
@@ -106,7 +128,11 @@ public final class Router {
             limit,
             schedule,
             live,
-            List.of(extra, parityWork),
+            line,
+            parityWork,
+            measures,
+            batches,
+            crowd,
             counters,
             backlog,
             settlement,
@@ -116,12 +142,16 @@ public final class Router {
     state = state(verifier, groups);
   }
 
+  private boolean pressing(Task copy) {
+    return hedges.pressing(copy);
+  }
+
   private State state(Verifier verifier, GroupFlow groups) {
     return new State()
         .with(plan::report)
         .with(lateness::report)
         .metrics(counters::addTo)
-        .metrics(metrics -> ledger.addTo(metrics, holders))
+        .metrics(metrics -> ledger.addTo(metrics, holders, measures.trust()))
         .metric("late_after_seconds", "When a job is late now.", () -> lateness.nanos() / 1e9)
         .with("in_flight", "in_flight", "Clients that wait.", live::size)
         .with("waiting", "waiting", "Tasks that wait for a worker.", backlog::waiting)
@@ -138,9 +168,27 @@ public final class Router {
             "dropped_jobs_total",
             "Jobs dropped because what they were for was settled.",
             backlog::dropped)
-        .with("extra_work", extra::report)
+        .with("hedge_budget", () -> measures.budget().report(measures.load().load()))
+        .metrics(this::addPolicy)
+        .with("overload", crowd::report)
         .with("counters", counters::report)
-        .with("workers", () -> ledger.report(schedule.now(), holders));
+        .with("workers", () -> ledger.report(schedule.now(), holders, measures.trust()));
+  }
+
+  private void addPolicy(List<Metric> metrics) {
+    measures
+        .budget()
+        .report(measures.load().load())
+        .forEach(
+            (key, value) -> {
+              double number = ((Number) value).doubleValue();
+              metrics.add(Metric.of("approxifer_hedge_" + key, HedgeBudget.HELP.get(key), number));
+            });
+    metrics.add(
+        Metric.of(
+            "approxifer_predicted_wait_seconds",
+            "How long who comes now is expected to wait for a worker.",
+            crowd.predictedNanos() / 1e9));
   }
 
   // ------------------------------------------------------------------ admit
@@ -207,7 +255,9 @@ public final class Router {
     locked(
         () -> {
           holders.keep(workers);
-          extra.open(ledger.someInTrouble(schedule.now()));
+          measures.trust().keep(workers);
+          measures.blame().keep(workers);
+          measures.budget().workers(workers.size());
           watchdog.observe(workers, registered, schedule.now());
           jobs.forget(watchdog::forgotten);
           new ArrayList<>(live).forEach(watchdog::check);

@@ -13,6 +13,7 @@ public final class Settlement {
   private final Schedule schedule;
   private final Counters counters;
   private final Set<Query> live;
+  private final Line line;
   private final ArrayDeque<Runnable> replies;
 
   Settlement(
@@ -20,11 +21,13 @@ public final class Settlement {
       Schedule schedule,
       Counters counters,
       Set<Query> live,
+      Line line,
       ArrayDeque<Runnable> replies) {
     this.name = name;
     this.schedule = schedule;
     this.counters = counters;
     this.live = live;
+    this.line = line;
     this.replies = replies;
   }
 
@@ -87,6 +90,16 @@ public final class Settlement {
     refuse(query, query.client(), status, message);
   }
 
+  /** An error for a query that no worker has begun with, because too many wait. */
+  void busy(Query query, String message, long retryAfterSeconds) {
+    Client client = query.client();
+    if (settle(query)) {
+      query.abandoned = true;
+      counters.settled(Outcome.FAILED, schedule.now() - query.admittedNanos);
+      reply(query, () -> client.busy(message, retryAfterSeconds));
+    }
+  }
+
   private void refuse(Query query, Client client, int status, String message) {
     counters.settled(Outcome.FAILED, schedule.now() - query.admittedNanos);
     reply(query, () -> client.error(status, message));
@@ -102,7 +115,9 @@ public final class Settlement {
       return false;
     }
     query.settled = true;
+    query.settledNanos = schedule.now();
     live.remove(query);
+    line.leave(query);
     Group group = query.group;
     if (group != null && !group.verification.open() && group.settled()) {
       group.release();

@@ -10,6 +10,8 @@ public abstract class Task {
   public enum Kind {
     RAW("raw"),
     HEDGE("raw"),
+    /** A copy for a worker that has to show that it is well. */
+    SHADOW("raw"),
     PARITY("parity"),
     ENCODE("encode"),
     CODED("coded"),
@@ -24,13 +26,8 @@ public abstract class Task {
       this.wire = wire;
     }
 
-    /** True if it runs the model for clients; how long it takes tells how fast the workers are. */
-    boolean forClients() {
-      return ofOneQuery() || this == CODED || this == PARITY;
-    }
-
     boolean ofOneQuery() {
-      return this == RAW || this == HEDGE;
+      return this == RAW || this == HEDGE || this == SHADOW;
     }
 
     /** The kind in logs, metrics and GET /coded. */
@@ -45,12 +42,14 @@ public abstract class Task {
     /** A client is waiting past lateness, or for no more than this. */
     URGENT,
     MAIN,
+    /** Copies of late jobs, the one that began last first. */
+    COPY,
     /** What may never delay the others. */
     EXTRA
   }
 
   public final Kind kind;
-  final Lane lane;
+  Lane lane;
 
   /** The query of a RAW or HEDGE task, else null. */
   final Query query;
@@ -63,6 +62,9 @@ public abstract class Task {
 
   /** The only worker that may have it, or null. */
   final String only;
+
+  /** The late job that it is a copy of, within the budget for such; or null. */
+  Assignment instead;
 
   /** How often a worker died on it. */
   int deaths;
@@ -110,8 +112,13 @@ public abstract class Task {
     return new OfGroup(Kind.PARITY, lane, group, index);
   }
 
+  /** A query for a worker that is not trusted. */
+  static Task shadow(Query query) {
+    return new OfQuery(Kind.SHADOW, query);
+  }
+
   static Task encode(Group group) {
-    return new OfGroup(Kind.ENCODE, Lane.MAIN, group, -1);
+    return new OfGroup(Kind.ENCODE, Lane.URGENT, group, -1);
   }
 
   static Task coded(Group group, int index) {
@@ -135,9 +142,14 @@ public abstract class Task {
     return true;
   }
 
-  /** True if a batch may hold nothing but this task. */
+  /** True if a batch may hold nothing but this task, whatever else others of its kind may. */
   protected boolean alone() {
-    return true;
+    return false;
+  }
+
+  /** Bytes of what is computed, about. */
+  protected long bytes() {
+    return 1;
   }
 
   /** What the worker is sent; a new object for every hand-out. */
@@ -157,7 +169,34 @@ public abstract class Task {
     return task;
   }
 
+  /** The same work once more, if and when the budget allows it. */
+  Task copyOf(Assignment late) {
+    Task task = copy();
+    task.deaths = deaths;
+    task.instead = late;
+    task.lane = Lane.COPY;
+    return task;
+  }
+
+  /** True if another worker has, or had, the same to do. */
+  boolean isCopy() {
+    return instead != null || kind == Kind.SHADOW;
+  }
+
+  /** The task as one that waits for no budget and no job of another: that one may be lost. */
+  Task plain() {
+    return isCopy() ? copy() : this;
+  }
+
+  /** True if nobody waits for the result, or what it is a copy of has ended. */
+  final boolean over() {
+    return dead() || instead != null && instead.done;
+  }
+
   boolean avoids(String worker, long now) {
+    if (instead != null && instead.worker.equals(worker)) {
+      return true;
+    }
     return worker.equals(avoid) && now - avoidUntil < 0;
   }
 
@@ -184,6 +223,11 @@ public abstract class Task {
     @Override
     protected boolean alone() {
       return query.alone;
+    }
+
+    @Override
+    protected long bytes() {
+      return query.bytes;
     }
 
     @Override
@@ -223,8 +267,8 @@ public abstract class Task {
     }
 
     @Override
-    protected boolean alone() {
-      return kind != Kind.CODED;
+    protected long bytes() {
+      return group.bytes(kind, coded);
     }
 
     @Override

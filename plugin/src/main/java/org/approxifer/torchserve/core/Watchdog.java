@@ -58,13 +58,13 @@ final class Watchdog {
       settlement.error(query, 503, name + " was unregistered");
     } else if (workers.isEmpty() && age > NO_WORKER_NANOS) {
       settlement.error(query, 503, name + " has no worker");
-    } else if (now - query.deadlineNanos > 0) {
+    } else if (query.overdue(now)) {
       overdue(query);
     }
   }
 
   private void overdue(Query query) {
-    long ms = (query.deadlineNanos - query.admittedNanos) / 1_000_000;
+    long ms = query.patienceNanos / 1_000_000;
     settlement.error(
         query,
         503,

@@ -146,7 +146,16 @@ final class JobClient implements Client {
   }
 
   @Override
+  public void busy(String message, long retryAfterSeconds) {
+    error(503, message, retryAfterSeconds);
+  }
+
+  @Override
   public void error(int status, String message) {
+    error(status, message, RETRY_AFTER_S);
+  }
+
+  private void error(int status, String message, long retryAfterSeconds) {
     if (job instanceof GRPCJob || !framed()) {
       job.sendError(status, message);
       return;
@@ -157,7 +166,7 @@ final class JobClient implements Client {
     Map<String, String> headers = new HashMap<>();
     headers.put(OUTCOME, Outcome.FAILED.toString());
     if (status == 503) {
-      headers.put("Retry-After", String.valueOf(RETRY_AFTER_S));
+      headers.put("Retry-After", String.valueOf(retryAfterSeconds));
     }
     job.response(body.getBytes(StandardCharsets.UTF_8), "application/json", status, null, headers);
   }

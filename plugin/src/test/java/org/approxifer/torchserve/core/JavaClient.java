@@ -68,6 +68,11 @@ public final class JavaClient implements Client {
   }
 
   @Override
+  public void busy(String message, long retryAfterSeconds) {
+    error(503, message);
+  }
+
+  @Override
   public void error(int status, String message) {
     throw new IllegalStateException(status + " " + message);
   }

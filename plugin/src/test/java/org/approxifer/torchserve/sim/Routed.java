@@ -2,6 +2,7 @@ package org.approxifer.torchserve.sim;
 
 import java.lang.reflect.Constructor;
 import java.lang.reflect.Field;
+import java.lang.reflect.Method;
 import java.nio.ByteBuffer;
 import java.nio.charset.StandardCharsets;
 import java.util.ArrayList;
@@ -82,7 +83,7 @@ final class Routed implements Server {
   @Override
   public void idle(int worker) {
     waiting.add(worker, names[worker]);
-    router.capacity(); // any call makes the router look at who waits
+    router.more(""); // any change makes the router look at who waits
     collect();
   }
 
@@ -106,6 +107,7 @@ final class Routed implements Server {
   @Override
   public void left(int worker) {
     waiting.remove(worker);
+    waiting.left(names[worker]);
   }
 
   @Override
@@ -215,6 +217,11 @@ final class Routed implements Server {
     }
 
     @Override
+    public void busy(String message, long retryAfterSeconds) {
+      request.answer(503, time.nanos());
+    }
+
+    @Override
     public void error(int status, String message) {
       request.answer(status, time.nanos());
     }
@@ -223,7 +230,10 @@ final class Routed implements Server {
   /** The router's own list of workers that wait for work. */
   private static final class Waiting {
     private final ReentrantLock lock;
+    private final Object handOut;
+    private final Method left;
     private final List<Object> entries;
+    private final List<Object> eligible;
     private final Constructor<?> constructor;
     private final Field assignment;
     private final Map<Object, Integer> workers = new HashMap<>();
@@ -232,7 +242,10 @@ final class Routed implements Server {
     Waiting(Router router) {
       try {
         lock = (ReentrantLock) field(Router.class, "lock").get(router);
-        Object handOut = field(Router.class, "handOut").get(router);
+        handOut = field(Router.class, "handOut").get(router);
+        left = handOut.getClass().getDeclaredMethod("left", String.class);
+        left.setAccessible(true);
+        eligible = list(field(handOut.getClass(), "eligible").get(handOut));
         entries = list(field(handOut.getClass(), "waiters").get(handOut));
         Class<?> type = Class.forName(handOut.getClass().getName() + "$Waiter");
         constructor = type.getDeclaredConstructor(String.class, Condition.class);
@@ -259,8 +272,18 @@ final class Routed implements Server {
       try {
         Object waiter = constructor.newInstance(name, lock.newCondition());
         entries.add(waiter);
+        eligible.add(waiter);
         workers.put(waiter, worker);
         byWorker.put(worker, waiter);
+      } catch (ReflectiveOperationException e) {
+        throw new IllegalStateException(e);
+      }
+    }
+
+    /** Its process died while it waited: the server's thread is interrupted then. */
+    void left(String worker) {
+      try {
+        left.invoke(handOut, worker);
       } catch (ReflectiveOperationException e) {
         throw new IllegalStateException(e);
       }
@@ -284,6 +307,7 @@ final class Routed implements Server {
       }
       workers.remove(waiter);
       entries.remove(waiter);
+      eligible.remove(waiter);
       return given(waiter);
     }
 

@@ -106,7 +106,7 @@ public final class PollBatchFuzz {
         LockSupport.parkNanos(30_000);
       }
     }
-    for (int i = 0; i < 500 && queue.remainingCapacity() < 500; i++) {
+    for (int i = 0; i < 500 && answers.get() < jobs; i++) {
       Thread.sleep(20);
     }
     Map<String, Long> result = new LinkedHashMap<>();

@@ -108,7 +108,7 @@ final class ScreenVerifier extends VoteVerifier {
       backlog.add(Task.parity(group, parity, Task.Lane.MAIN));
     }
     long wait = Math.max(2 * lateness.nanos(), plan.policy().groupDelayNanos());
-    watch(group, Math.min(wait, plan.policy().deadlineNanos() / 2));
+    watch(group, Math.min(wait, lateness.patienceNanos() / 2));
     advance(group);
     return true;
   }
@@ -219,7 +219,7 @@ final class ScreenVerifier extends VoteVerifier {
       advance(group);
     }
     long age = schedule.now() - screen.closedNanos;
-    long deadline = plan.policy().deadlineNanos();
+    long deadline = lateness.patienceNanos();
     boolean soon = screen.stage == Screen.Stage.RUNNING || screen.coming();
     if (busy && age < 2 * deadline || soon && age < deadline / 2) {
       watch(group, Math.max(MIN_WATCH_NANOS, lateness.nanos() / 2));
