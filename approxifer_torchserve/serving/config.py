@@ -10,7 +10,14 @@ import math
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 
 from approxifer_torchserve.artifacts.report import code_key
 from approxifer_torchserve.codes import Code, make_code, settled
@@ -100,24 +107,17 @@ class PolicyConfig(BaseModel):
     quarantine: QuarantineConfig = QuarantineConfig()
     tolerance: ToleranceConfig = ToleranceConfig()
 
-    @field_validator("late_after_ms", mode="before")
+    @field_validator("late_after_ms", "deadline_ms", mode="before")
     @classmethod
-    def _late_after(cls, value: Any) -> Any:
-        if value == "auto":
+    def _time(cls, value: Any, info: ValidationInfo) -> Any:
+        words = ("auto",) if info.field_name == "late_after_ms" else ("none", "auto")
+        if isinstance(value, str) and value in words:
             return value
         number = isinstance(value, (int, float)) and not isinstance(value, bool)
         if number and 0 < value < math.inf:
             return float(value)
-        raise ValueError("expected 'auto' or a number of milliseconds above 0")
-
-    @field_validator("deadline_ms", mode="before")
-    @classmethod
-    def _deadline(cls, value: Any) -> Any:
-        if value in ("none", "auto"):
-            return value
-        if isinstance(value, (int, float)) and not isinstance(value, bool) and value > 0:
-            return float(value)
-        raise ValueError("expected 'none', 'auto' or a number of milliseconds above 0")
+        expected = " or ".join(map(repr, words))
+        raise ValueError(f"expected {expected} or a number of milliseconds above 0")
 
 
 class ApproxiferConfig(BaseModel):

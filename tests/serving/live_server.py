@@ -163,7 +163,7 @@ class Live:
 
     def unspent(self, model):
         """Registers a model anew if other tests, or a busy machine, have spent its hedges."""
-        if self.state(model)["extra_work"]["tokens"] < 5:
+        if self.state(model)["hedge_budget"]["fill"] < 0.5:
             self.cluster.unregister(model)
             self.cluster.register(f"{model}.mar", name=model)
 

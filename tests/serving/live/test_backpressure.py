@@ -27,13 +27,15 @@ def alone(live):
 
 
 def test_a_full_queue_answers_503_at_once_over_rest_and_grpc(live, alone):
-    alone("narrow", 4.0)  # two places
-    with ThreadPoolExecutor(2) as pool:
-        held = [pool.submit(live.post, "narrow", png(number)) for number in range(2)]
-        until(lambda: live.state("narrow")["in_flight"] == 2)
-        refused = live.post("narrow", png(2))
+    alone("narrow", 4.0)  # two places, for those that no worker has begun with
+    with ThreadPoolExecutor(3) as pool:
+        held = [pool.submit(live.post, "narrow", png(0))]
+        until(lambda: live.state("narrow")["outstanding_jobs"] == 1)
+        held += [pool.submit(live.post, "narrow", png(number)) for number in (1, 2)]
+        until(lambda: live.state("narrow")["in_flight"] == 3)
+        refused = live.post("narrow", png(3))
         with pytest.raises(grpc.RpcError) as error:
-            live.grpc.predict("narrow", png(2))
+            live.grpc.predict("narrow", png(3))
         assert not any(future.done() for future in held), "they waited for a place"
         live.delay({})
         assert refused.status_code == 503
@@ -41,7 +43,7 @@ def test_a_full_queue_answers_503_at_once_over_rest_and_grpc(live, alone):
         assert refused.headers["Retry-After"] == "1"
         assert error.value.code() == grpc.StatusCode.UNAVAILABLE
         assert "jobQueueSize 2" in error.value.details()
-        assert [future.result().status_code for future in held] == [200, 200]
+        assert [future.result().status_code for future in held] == [200, 200, 200]
     live.quiet("narrow")
 
 
