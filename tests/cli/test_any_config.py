@@ -73,7 +73,7 @@ def folder(tmp_path_factory):
     return path
 
 
-@settings(max_examples=120, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 @given(FILES | st.binary(max_size=30))
 @example(b"a: &x {b: *x}")
 @example(b"handler: &x {approxifer: *x}")

@@ -3,6 +3,8 @@
 import json
 import os
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import jpype
@@ -149,3 +151,29 @@ def test_a_probe_names_files_of_its_archive_only(ts_package, tmp_path, name):
     (folder / "approxifer" / "link").symlink_to(tmp_path / "secret")
     with pytest.raises(jpype.JException, match="outside the archive"):
         ts_package.call("ProbeFile", "read", path)
+
+
+@pytest.mark.parametrize(
+    ("shell", "ours"),
+    [
+        ('exec "$0" -c "$1" model_service_worker.py', True),
+        ('"$0" -c "$1" model_service_worker.py & wait', True),  # as behind a launcher
+        ('exec "$0" -c "$1" another.py', False),
+    ],
+)
+def test_a_worker_is_known_behind_a_launcher_too(ts_package, shell, ours):
+    code = "import os, time; print(os.getpid(), flush=True); time.sleep(60)"
+    command = ["sh", "-c", shell, sys.executable, code]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as started:
+        pid = int(started.stdout.readline())
+        try:
+            process = jpype.JClass("java.lang.ProcessHandle").of(pid).get()
+            found = ts_package.call("Restart", "isWorkerOfOurs", process)
+            assert bool(found) is ours
+        finally:
+            os.kill(pid, 9)
+
+
+def test_a_process_that_is_not_below_us_is_no_worker(ts_package):
+    parent = jpype.JClass("java.lang.ProcessHandle").of(os.getppid()).get()
+    assert not ts_package.call("Restart", "isBelow", parent, jpype.JLong(os.getpid()))

@@ -235,6 +235,8 @@ def _from_parts(parts: Parts, folder: Path) -> dict[str, Any]:
             tempfile.tempdir = own
             made = utils.copy_artifacts(parts.model_name, parts.runtime, handler=copied, **files)
             shutil.copytree(made, folder, dirs_exist_ok=True)
+        # Of an archive that is packed again; pack() writes a manifest of its own.
+        shutil.rmtree(folder / MANIFEST.parent, ignore_errors=True)
     except (ModelArchiverError, OSError, ValueError) as error:
         raise ArchiveError(f"parts cannot be archived: {error}") from None
     finally:

@@ -205,6 +205,15 @@ def test_the_printed_command_packs_the_same_files(tmp_path, parts):
     assert report.register_command == f"curl -X POST '{url}'"
 
 
+def test_a_manifest_among_the_extra_files_is_none(tmp_path, parts):
+    (tmp_path / "old" / "MAR-INF").mkdir(parents=True)
+    (tmp_path / "old" / "MAR-INF" / "MANIFEST.json").write_text("{}")
+    (tmp_path / "sample.png").write_bytes(png(1))
+    more = {"extra_files": [*parts["extra_files"], tmp_path / "old"]}
+    report = archived(tmp_path / "out", sample=tmp_path / "sample.png", **{**parts, **more})
+    check(report.path)
+
+
 def test_a_model_that_is_disabled_keeps_its_own_settings(tmp_path, parts):
     report = archived(tmp_path, approxifer={"enabled": False}, **parts)
     _, plan, config = check(report.path)
