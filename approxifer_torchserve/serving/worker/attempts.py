@@ -63,7 +63,7 @@ def _keep(value: Any) -> Callable[[], Any]:
             # In C, so a tenth of what copy.deepcopy takes.
             text = pickle.dumps(value, pickle.HIGHEST_PROTOCOL)
         except Exception:  # no JSON (an envelope's rows may hold anything), or nested too deeply
-            return lambda: value
+            return value.copy().copy
         return lambda: pickle.loads(text)  # noqa: S301  (our own bytes)
     return lambda: value
 

@@ -33,9 +33,12 @@ def test_rows_of_an_envelope_keep_their_types():
     assert copied["data"]["array"].tolist() == [0, 1, 2]
 
 
-def test_what_cannot_be_copied_stays_as_it_is():
+def test_of_what_cannot_be_copied_the_outermost_is():
     odd = {"body": {"x": lambda: None}}
-    assert Snapshot([odd, "text", [1]], {}).rows() == [odd, "text", [1]]
+    snapshot = Snapshot([odd, "text", [1]], {})
+    assert snapshot.rows() == [odd, "text", [1]]
+    snapshot.rows()[0].clear()
+    assert snapshot.rows()[0] == odd != {}
 
 
 class Context:
