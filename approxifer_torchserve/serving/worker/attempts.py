@@ -56,14 +56,15 @@ class Snapshot:
 def _keep(value: Any) -> Callable[[], Any]:
     """Returns a function that gives a value as it is now."""
     if type(value) is dict and any(isinstance(v, (bytes, bytearray)) for v in value.values()):
-        kept = {key: _keep(part) for key, part in value.items()}
-        return lambda: {key: make() for key, make in kept.items()}
+        parts = {key: _keep(part) for key, part in value.items()}
+        return lambda: {key: make() for key, make in parts.items()}
     if type(value) in _JSON:
         try:
             # In C, so a tenth of what copy.deepcopy takes.
             text = pickle.dumps(value, pickle.HIGHEST_PROTOCOL)
         except Exception:  # no JSON (an envelope's rows may hold anything), or nested too deeply
-            return value.copy().copy
+            kept = value.copy()
+            return lambda: kept.copy()
         return lambda: pickle.loads(text)  # noqa: S301  (our own bytes)
     return lambda: value
 
