@@ -1,8 +1,7 @@
 """What the differential test has found: a case for each, and whether it is still so.
 
-A defect that is not fixed has an expected failure in ``test_defects.py``, which is strict, and
-the random cases leave out its kinds (``Case.kinds``). Fixing it makes the first fail: then its
-``fixed`` becomes True here. ``KNOWN`` must be empty in the end.
+All are fixed. One that is not gets ``fixed=False``: it has an expected failure in
+``test_defects.py``, which is strict, and the random cases leave out its kinds (``Case.kinds``).
 """
 
 from dataclasses import dataclass
@@ -45,7 +44,6 @@ DEFECTS = {
             ),
             "rows counted": case([GOOD, LAST], batch_size=None, mixes="count"),
         },
-        fixed=True,
     ),
     "error for all rows": Defect(
         "an error status for all rows is taken for everybody's answer (A02)",

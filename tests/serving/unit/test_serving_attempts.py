@@ -4,6 +4,7 @@ import sys
 import types
 from collections import deque
 
+import numpy as np
 import pytest
 from torch import nn
 
@@ -25,9 +26,19 @@ def test_json_is_copied_and_bytes_are_not():
     assert snapshot.headers() == {"a": "1"}
 
 
-def test_what_is_no_json_stays_as_it_is():
-    odd = {"body": {"x": object()}}
-    assert Snapshot([odd, "text", [1]], {}).rows() == [odd, "text", [1]]
+def test_rows_of_an_envelope_keep_their_types():
+    row = {"data": {"array": np.arange(3), "part": bytearray(b"x")}}
+    (copied,) = Snapshot([row], {}).rows()
+    assert type(copied["data"]["part"]) is bytearray
+    assert copied["data"]["array"].tolist() == [0, 1, 2]
+
+
+def test_of_what_cannot_be_copied_the_outermost_is():
+    odd = {"body": {"x": lambda: None}}
+    snapshot = Snapshot([odd, "text", [1]], {})
+    assert snapshot.rows() == [odd, "text", [1]]
+    snapshot.rows()[0].clear()
+    assert snapshot.rows()[0] == odd != {}
 
 
 class Context:
@@ -105,3 +116,16 @@ def test_instances_of_the_archives_own_classes_are_looked_into(tmp_path, monkeyp
     tracker.seen.append(1)
     notes.put_back()
     assert tracker.seen == ([] if inside else [1])
+
+
+def test_a_chain_of_own_objects_is_not_followed_for_ever(tmp_path, monkeypatch):
+    module = types.ModuleType("chain")
+    module.__file__ = str(tmp_path / "chain.py")
+    monkeypatch.setitem(sys.modules, "chain", module)
+    link = type("Link", (), {"__module__": "chain"})
+    handler = Handler()
+    handler.first = last = link()
+    for _ in range(5000):
+        last.next = link()
+        last = last.next
+    HandlerState(handler.handle, tmp_path).note(None)
