@@ -11,7 +11,6 @@ alternate, so whatever else the machine does, it does to both::
 from __future__ import annotations
 
 import asyncio
-import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import asdict
@@ -139,13 +138,15 @@ class Twin:
     def _heal(self) -> int:
         """Ends what hangs, and returns how many workers did."""
         self.served.faults.clear()
-        hung = [int(file.name) for file in self.held.iterdir()]
-        for worker in self.served.workers(self.name).values():
-            if worker.pid in hung:
-                with suppress(psutil.Error):
-                    worker.kill()
-        shutil.rmtree(self.held)
-        self.held.mkdir()
+        marks = list(self.held.iterdir())
+        hung = {int(mark.name) for mark in marks}
+        ended = [one for one in self.served.workers(self.name).values() if one.pid in hung]
+        for worker in ended:
+            with suppress(psutil.Error):
+                worker.kill()
+        psutil.wait_procs(ended, timeout=5)
+        for mark in marks:
+            mark.unlink()
         self.served.wait_well(self.name, self.size.workers)
         return len(hung)
 
