@@ -1,6 +1,7 @@
 """The bench of bad days: its load, its order, and what the handler does under its faults."""
 
 import json
+import math
 import os
 from dataclasses import replace
 from types import SimpleNamespace
@@ -86,12 +87,14 @@ def test_every_policy_is_one(model):
         (Promise("p99 ms", 2, "times", at_least=True), True),
         (Promise("p99 ms", 2.1, "times", at_least=True), False),
         (Promise("lost %", 1, "times"), True),
+        (Promise("clean s", 0.5, "beyond"), True),
+        (Promise("clean s", 1, "times"), True),
         (Promise("held", 2), False),
     ],
 )
 def test_promises_are_bounds_and_the_unknown_keeps_none(promise, kept):
-    coded = {"p99 ms": 20.0, "lost %": 0.0, "held": float("nan")}
-    plain = {"p99 ms": 10.0, "lost %": 0.0, "held": 1.0}
+    coded = {"p99 ms": 20.0, "lost %": 0.0, "held": math.nan, "clean s": math.inf}
+    plain = {"p99 ms": 10.0, "lost %": 0.0, "held": 1.0, "clean s": math.inf}
     assert promise.check(coded, plain)[0] is kept
 
 

@@ -62,15 +62,16 @@ class Promise:
     def check(self, coded: Mapping[str, float], plain: Mapping[str, float]) -> tuple[bool, str]:
         """Tells whether it was kept, which the unknown was not, and says by how much."""
         mine, theirs = coded[self.figure], plain[self.figure]
-        found = {"itself": mine, "times": over(mine, theirs), "beyond": mine - theirs}[self.by]
+        beyond = 0.0 if mine == theirs else mine - theirs
+        found = {"itself": mine, "times": over(mine, theirs), "beyond": beyond}[self.by]
         kept = found >= self.limit if self.at_least else found <= self.limit
         says = {"itself": "", "times": " times plain's", "beyond": " beyond plain's"}[self.by]
         return kept, f"{found:.3g}{says}, promised {'≥' if self.at_least else '≤'} {self.limit:.3g}"
 
 
 def over(mine: float, theirs: float) -> float:
-    """Returns a figure over another; 1 where both are 0."""
-    return mine / theirs if theirs else 1.0 if mine == 0 else math.inf
+    """Returns a figure over another; 1 where they are equal, 0 and infinite too."""
+    return 1.0 if mine == theirs else mine / theirs if theirs else math.inf
 
 
 NOT_WORSE = (Promise("p50 ms", 1.15, "times"), Promise("p99 ms", 1.15, "times"))
