@@ -44,6 +44,8 @@ from approxifer_torchserve.bench.worst.scenarios import (
 )
 
 BODY_BYTES = 256
+# TorchServe's own default; our servers' is longer.
+QUEUE = 100
 SIDES = ("coded", "plain")
 
 
@@ -70,7 +72,7 @@ class Twin:
         code = {"name": "approxifer", "queries": self.size.workers - 1, "stragglers": 1}
         settings = model.settings(self.size.workers, service_ms=service_ms, held=str(self.held))
         model.archive_coded(
-            self.served.store, self.name, settings=settings,
+            self.served.store, self.name, settings={**settings, "jobQueueSize": QUEUE},
             sample=sample if self.served.plugin and self.name == "deadline" else None,
             approxifer={
                 "enabled": self.served.plugin, "code": code, "policy": policy(self.name, self.size)
