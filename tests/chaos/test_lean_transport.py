@@ -89,7 +89,7 @@ def test_an_answer_that_does_not_come_is_an_error_of_httpx():
                 await client.post("/", content=b"half")
             with pytest.raises(httpx.ReadTimeout, match=r"within 0\.5 s"):
                 await client.post("/", content=b"never", timeout=0.5)
-        with pytest.raises(httpx.ConnectError, match="127.0.0.1:9"):
+        with pytest.raises(httpx.ConnectError, match=r"127\.0\.0\.1:9"):
             async with httpx.AsyncClient(transport=LeanTransport()) as nobody:
                 await nobody.post("http://127.0.0.1:9/", content=b"")
 

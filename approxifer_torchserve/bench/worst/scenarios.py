@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from approxifer_torchserve.bench.harness.schedule import Phase
-from approxifer_torchserve.serving.config import PolicyConfig
 
 SLOW_S, RARE, HANG_S, HANGING = 1.0, 0.02, 600.0, 2
 SHIFT_MS = (20.0, 120.0)
@@ -117,11 +116,8 @@ class Scenario:
 
 
 def policy(model: str, size: Size) -> dict[str, Any]:
-    """Returns ``handler.approxifer.policy`` of a model."""
-    if model == "deadline":
-        return {"deadline_ms": size.deadline_ms}
-    # Where a deadline cannot be left out, ten minutes are none.
-    return {} if str(PolicyConfig().deadline_ms) == "none" else {"deadline_ms": 600_000}
+    """Returns ``handler.approxifer.policy`` of a model; there is no deadline unless it says so."""
+    return {"deadline_ms": size.deadline_ms} if model == "deadline" else {}
 
 
 def scenarios(size: Size) -> dict[str, Scenario]:
