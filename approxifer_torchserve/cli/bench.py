@@ -1,4 +1,4 @@
-"""``approxifer bench``: throughput, latency, chaos, lies and soak, measured on this machine."""
+"""``approxifer bench``: throughput, latency, bad days, chaos, lies, soak, on this machine."""
 
 from __future__ import annotations
 

@@ -25,6 +25,7 @@ import httpx
 from httpx import AsyncClient
 
 from approxifer_torchserve.bench.harness.client_hedge import Hedging
+from approxifer_torchserve.bench.harness.transport import LeanTransport
 
 OUTCOME_HEADER = "x-approxifer-outcome"
 RECONSTRUCTED = "reconstructed"
@@ -247,7 +248,7 @@ async def open_loop(
     """
     draw = random.Random(seed + 1)
     sent = [draw.choice(samples) for _ in times]
-    async with new_client(target) as client:
+    async with AsyncClient(transport=LeanTransport(), timeout=30, headers=target.headers) as client:
         records, _ = await send_at(
             times, lambda number, due: send(client, target, sent[number], due)
         )

@@ -11,7 +11,6 @@ alternate, so whatever else the machine does, it does to both::
 from __future__ import annotations
 
 import asyncio
-import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import asdict
@@ -45,6 +44,8 @@ from approxifer_torchserve.bench.worst.scenarios import (
 )
 
 BODY_BYTES = 256
+# TorchServe's own default; our servers' is longer.
+QUEUE = 100
 SIDES = ("coded", "plain")
 
 
@@ -59,30 +60,25 @@ class Twin:
 
     def __init__(self, served: Served, name: str, size: Size) -> None:
         self.served, self.name, self.size = served, name, size
-        self.victims = Victims(served, name)
+        self.victims, self.warm = Victims(served, name), False
         self.held = served.store.parent / "held"
 
-    def archive(self, service_ms: float) -> None:
+    def archive(self) -> None:
         """Archives the model: both sides have the same handler, one has the plugin."""
+        service_ms = SHIFT_MS[0] if self.name == "shift" else self.size.service_ms
         self.held.mkdir(exist_ok=True)
-        sample = None
-        if self.name == "sample":
-            sample = self.served.store.parent / "sample.bin"
-            sample.write_bytes(model.body(0, BODY_BYTES))
+        sample = self.served.store.parent / "sample.bin"
+        sample.write_bytes(model.body(0, BODY_BYTES))
         code = {"name": "approxifer", "queries": self.size.workers - 1, "stragglers": 1}
         settings = model.settings(self.size.workers, service_ms=service_ms, held=str(self.held))
         model.archive_coded(
-            self.served.store, self.name, settings=settings, sample=sample,
+            self.served.store, self.name, settings={**settings, "jobQueueSize": QUEUE},
+            sample=sample if self.served.plugin and self.name == "deadline" else None,
             approxifer={
                 "enabled": self.served.plugin, "code": code, "policy": policy(self.name, self.size)
             },
             handler=Path(__file__).with_name("worst_handler.py"),
         )  # fmt: skip
-
-    def warm(self) -> None:
-        """Lets the JVM compile what runs often, and the policy learn service times."""
-        load = model.checked_loop(self.served.target(self.name), 2 * self.size.workers, BODY_BYTES)
-        load.run(self.size.warm_s)
 
     def run(self, scenario: Scenario, samples: Sequence[Sample], turn: int, seed: int) -> Slice:
         """Runs a slice with its fault, and makes all workers well again.
@@ -97,12 +93,17 @@ class Twin:
             ClusterError: The workers did not become well.
         """
         phase = scenario.phase(self.size)
+        target = self.served.target(self.name)
+        if scenario.fault != "first" and not self.warm:
+            # A JVM compiles what runs often, and the policy learns service times.
+            model.checked_loop(target, 2 * self.size.workers, BODY_BYTES).run(self.size.warm_s)
+            self.warm = True
 
         async def disturb(_: str) -> None:
             await self._disturb(scenario.fault, phase)
 
         extra, late = self._counted()
-        records = run_slice(phase, self.served.target(self.name), samples, seed, turn, disturb)
+        records = run_slice(phase, target, samples, seed, turn, disturb)
         held = self._heal()
         more, later = self._counted()
         return Slice(
@@ -139,13 +140,15 @@ class Twin:
     def _heal(self) -> int:
         """Ends what hangs, and returns how many workers did."""
         self.served.faults.clear()
-        hung = [int(file.name) for file in self.held.iterdir()]
-        for worker in self.served.workers(self.name).values():
-            if worker.pid in hung:
-                with suppress(psutil.Error):
-                    worker.kill()
-        shutil.rmtree(self.held)
-        self.held.mkdir()
+        marks = list(self.held.iterdir())
+        hung = {int(mark.name) for mark in marks}
+        ended = [one for one in self.served.workers(self.name).values() if one.pid in hung]
+        for worker in ended:
+            with suppress(psutil.Error):
+                worker.kill()
+        psutil.wait_procs(ended, timeout=5)
+        for mark in marks:
+            mark.unlink()
         self.served.wait_well(self.name, self.size.workers)
         return len(hung)
 
@@ -154,7 +157,7 @@ class Twin:
         if not self.served.plugin:
             return 0, 0
         state = self.served.once(self.name, idle, 10)
-        return extra_jobs(state), state["counters"]["late_jobs"]
+        return extra_jobs(state), state["counters"]["late"]
 
 
 def run_worst(out: Path, size: Size, only: Sequence[str], console: Console) -> Report:
@@ -171,8 +174,8 @@ def run_worst(out: Path, size: Size, only: Sequence[str], console: Console) -> R
         ClusterError: Workers did not come up, or did not become well.
     """
     kept = Kept(out / "slices.jsonl", asdict(size), Slice)
-    done = {one.key for one in kept.results}
-    todo = [one for one in plan(size, only) if (one[0].name, *one[1:]) not in done]
+    done = {(one.scenario, one.turn, one.server) for one in kept.results}
+    todo = [step for step in plan(size, only) if (step[0].name, *step[1:]) not in done]
     if todo:
         columns = (
             TextColumn("{task.description:32}"), BarColumn(), TimeElapsedColumn(),
@@ -210,17 +213,13 @@ def _session(
     """Measures slices of one model, and says before each step what it is."""
     yield f"{name}: start workers"
     twins = {side.name: Twin(side, name, size) for side in sides}
-    fresh = any(scenario.fresh for scenario, _, _ in steps)
     for twin in twins.values():
-        twin.archive(SHIFT_MS[0] if name == "shift" else size.service_ms)
-        if fresh:
+        twin.archive()
+        if any(scenario.fault == "first" for scenario, _, _ in steps):
             twin.served.faults.put_all({"*": {"first_call_s": size.first_call_s}})
     numbers = {one: number for number, one in enumerate(scenarios(size))}
     samples = model.samples(64, BODY_BYTES)
     with serving(sides, name, size.workers):
-        if not fresh:
-            for twin in twins.values():
-                twin.warm()
         for scenario, turn, side in steps:
             yield f"{scenario.name}, turn {turn + 1}: {side}"
             kept.add(twins[side].run(scenario, samples, turn, size.seed + numbers[scenario.name]))

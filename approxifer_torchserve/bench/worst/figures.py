@@ -3,17 +3,35 @@
 from __future__ import annotations
 
 import math
-import statistics
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
-from typing import Any
+from collections.abc import Iterable
+from dataclasses import dataclass
 
 from approxifer_torchserve.bench.harness.load import Record
 from approxifer_torchserve.bench.harness.summary import quantile
+from approxifer_torchserve.bench.worst.scenarios import HANGING, Scenario, Size
 
 BIN_S = 0.25
 # After an overload: hardly anybody waits for a worker at half of capacity.
 CLEAN_SERVICES = 3.0
+# What each figure is, and how it is written.
+FIGURES = {
+    "requests": (".0f", "How many there were."),
+    "goodput": (".2f", "Right answers within the deadline, if there is one, over what the workers "
+                "can do at most (workers / service time)."),
+    "p50 ms": (".0f", "Median latency of right answers, from when their requests were due."),
+    "p99 ms": (".0f", "Their 99th percentile."),
+    "p99.9 ms": (".0f", "Their 99.9th percentile."),
+    "failed %": (".1f", "Requests neither answered right nor refused."),
+    "refused %": (".1f", "Requests answered 503 with Retry-After. Plain TorchServe's 503 has none "
+                  "and counts as failed."),
+    "refused in ms": (".0f", "99th percentile of these answers' latencies; 0 for none."),
+    "lost %": (".1f", "Failed or refused."),
+    "extra %": (".1f", "Jobs beside the requests themselves, of right answers."),
+    "late %": (".1f", "Jobs that the plugin found late, of right answers."),
+    "held": (".1f", "Workers that each hanging request was given to, the mean."),
+    "clean s": (".2f", "From the end of an overload until all that is due in a quarter of a second "
+                "is answered within three service times."),
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -26,7 +44,7 @@ class Slice:
         turn: Number of the alternation.
         extra: Jobs beside the requests themselves.
         late: Jobs that the plugin found late.
-        held: Workers that a hanging request was given to, all of those requests together.
+        held: Workers that all hanging requests together were given to.
         records: What became of its requests; those that hang are not among them.
     """
 
@@ -38,108 +56,39 @@ class Slice:
     held: int
     records: tuple[Record, ...]
 
-    @property
-    def key(self) -> tuple[str, int, str]:
-        """What tells it from the others."""
-        return self.scenario, self.turn, self.server
 
+def figures(scenario: Scenario, size: Size, one: Slice) -> dict[str, float]:
+    """Works out the `FIGURES` of a slice; NaN where there is none, infinite for what never came.
 
-@dataclass(frozen=True)
-class Figures:
-    """A server's figures; NaN where there is none, infinite for what never came.
-
-    Attributes:
-        requests: How many there were.
-        goodput: Right answers within the deadline, per second.
-        p50_ms: Median latency of right answers.
-        p99_ms: Their 99th percentile.
-        p999_ms: Their 99.9th percentile.
-        refused_pct: Requests answered 503 with ``Retry-After``, in percent.
-        refusal_ms: 99th percentile of these answers' latencies; 0 where nobody was refused.
-        failed_pct: Requests neither answered right nor refused so, in percent.
-        extra_pct: Jobs beside the requests themselves, in percent of right answers.
-        late_pct: Jobs that the plugin found late, likewise.
-        held: Workers that each hanging request was given to, the mean.
-        clean_s: Seconds from the end of an overload until all are answered soon.
+    An overload counts from a deadline after its begin, when queues are full, to its end; all else
+    counts whole.
     """
-
-    requests: float
-    goodput: float
-    p50_ms: float
-    p99_ms: float
-    p999_ms: float
-    refused_pct: float
-    refusal_ms: float
-    failed_pct: float
-    extra_pct: float
-    late_pct: float
-    held: float
-    clean_s: float
-
-    @property
-    def lost_pct(self) -> float:
-        """Requests without a right answer, in percent."""
-        return self.refused_pct + self.failed_pct
-
-    def over(self, other: Figures, name: str) -> float:
-        """Returns a figure over the other's; 1 where both are 0."""
-        mine, theirs = getattr(self, name), getattr(other, name)
-        if theirs == 0:
-            return 1.0 if mine == 0 else math.inf
-        return float(mine / theirs)
-
-    def facts(self) -> dict[str, Any]:
-        """Returns them for report.json, which knows no NaN."""
-        return {k: v if math.isfinite(v) else None for k, v in asdict(self).items()}
-
-    @classmethod
-    def median(cls, turns: Sequence[Figures]) -> Figures:
-        """Returns the median of each figure over turns."""
-        values = ([getattr(one, field.name) for one in turns] for field in fields(cls))
-        return cls(*(statistics.median(each) for each in values))
-
-
-def figures(
-    one: Slice,
-    *,
-    window: tuple[float, float],
-    deadline_s: float,
-    service_s: float,
-    hanging: int = 0,
-    calm_s: float = math.nan,
-) -> Figures:
-    """Works out a slice's figures.
-
-    Args:
-        one: The slice.
-        window: From when to when in the slice it counts, in seconds.
-        deadline_s: An answer that comes later is no goodput; infinite for none.
-        service_s: What a forward takes.
-        hanging: How many requests hung beside those that count.
-        calm_s: When an overload ended, in seconds; NaN where there was none.
-    """
-    start, end = window
-    due = [r for r in one.records if start <= r.due_s < end]
-    good = [r for r in due if right(r)]
-    timely = [r for r in one.records if right(r) and r.latency_s <= deadline_s]
-    done = sum(start <= r.due_s + r.latency_s < end for r in timely)
+    phase, deadline_s = scenario.phase(size), size.deadline_ms / 1e3
+    start = min(deadline_s, phase.slice_s / 2) if scenario.load[0][0] > 1 else 0.0
+    limit_s = deadline_s if scenario.model == "deadline" else math.inf
+    due = [r for r in one.records if start <= r.due_s < phase.slice_s]
+    good = [1e3 * r.latency_s for r in due if right(r)]
     refused = [1e3 * r.latency_s for r in due if r.status == 503 and r.retry_after]
-    times = [1e3 * r.latency_s for r in good]
+    ends = (r.due_s + r.latency_s for r in one.records if right(r) and r.latency_s <= limit_s)
+    done = sum(start <= end < phase.slice_s for end in ends)
+    percent = 100 / max(1, len(due))
     answers = sum(map(right, one.records)) or math.nan
-    return Figures(
-        requests=len(due),
-        goodput=done / (end - start),
-        p50_ms=quantile(times, 0.5),
-        p99_ms=quantile(times, 0.99),
-        p999_ms=quantile(times, 0.999),
-        refused_pct=100 * len(refused) / max(1, len(due)),
-        refusal_ms=quantile(refused, 0.99) if refused else 0.0,
-        failed_pct=100 * (len(due) - len(good) - len(refused)) / max(1, len(due)),
-        extra_pct=100 * one.extra / answers,
-        late_pct=100 * one.late / answers,
-        held=one.held / hanging if hanging else math.nan,
-        clean_s=clean_after(one.records, calm_s, CLEAN_SERVICES * service_s),
-    )
+    calm = (r for r in one.records if r.due_s >= phase.slice_s)
+    return {
+        "requests": len(due),
+        "goodput": done / (phase.slice_s - start) / scenario.capacity(size),
+        "p50 ms": quantile(good, 0.5),
+        "p99 ms": quantile(good, 0.99),
+        "p99.9 ms": quantile(good, 0.999),
+        "failed %": percent * (len(due) - len(good) - len(refused)),
+        "refused %": percent * len(refused),
+        "refused in ms": quantile(refused, 0.99) if refused else 0.0,
+        "lost %": percent * (len(due) - len(good)),
+        "extra %": 100 * one.extra / answers,
+        "late %": 100 * one.late / answers,
+        "held": one.held / HANGING if scenario.fault == "hang" else math.nan,
+        "clean s": clean_after(calm, phase.slice_s, CLEAN_SERVICES * size.service_ms / 1e3),
+    }
 
 
 def right(record: Record) -> bool:
@@ -147,20 +96,19 @@ def right(record: Record) -> bool:
     return record.status == 200 and record.predicted == record.label
 
 
-def clean_after(records: Sequence[Record], calm_s: float, bound_s: float) -> float:
+def clean_after(calm: Iterable[Record], start_s: float, bound_s: float) -> float:
     """Returns seconds until a quarter of a second in which all due then were answered soon.
 
     Args:
-        records: All requests of a slice.
-        calm_s: From when on they are looked at; NaN gives NaN.
+        calm: The requests due after an overload; NaN without any.
+        start_s: When it ended.
         bound_s: Seconds that count as soon.
     """
-    if math.isnan(calm_s):
-        return math.nan
-    bins: dict[int, bool] = {}
-    for record in records:
-        if record.due_s >= calm_s:
-            number = int((record.due_s - calm_s) / BIN_S)
-            soon = right(record) and record.latency_s <= bound_s
-            bins[number] = bins.get(number, True) and soon
-    return min((BIN_S * number for number, soon in bins.items() if soon), default=math.inf)
+    bins: dict[float, bool] = {}
+    for record in calm:
+        begin = (record.due_s - start_s) // BIN_S * BIN_S
+        soon = right(record) and record.latency_s <= bound_s
+        bins[begin] = bins.get(begin, True) and soon
+    return min(
+        (begin for begin, soon in bins.items() if soon), default=math.inf if bins else math.nan
+    )

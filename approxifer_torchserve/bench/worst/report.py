@@ -3,37 +3,19 @@
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from approxifer_torchserve.bench.harness.load import Record
 from approxifer_torchserve.bench.harness.plot import tails
 from approxifer_torchserve.bench.harness.report import Check, Report, Table
-from approxifer_torchserve.bench.worst.figures import Figures, Slice, figures, right
-from approxifer_torchserve.bench.worst.scenarios import HANGING, Scenario, Size, scenarios
+from approxifer_torchserve.bench.worst.figures import FIGURES, Slice, figures, right
+from approxifer_torchserve.bench.worst.scenarios import Size, over, scenarios
 
-# What stands in the table: a figure, its heading, its format, whether a ratio says something.
-COLUMNS = (
-    ("requests", "requests", ".0f", False), ("goodput", "goodput", ".2f", True),
-    ("p50_ms", "p50 ms", ".0f", True), ("p99_ms", "p99 ms", ".0f", True),
-    ("p999_ms", "p99.9 ms", ".0f", True), ("failed_pct", "failed %", ".1f", False),
-    ("refused_pct", "refused %", ".1f", False), ("refusal_ms", "in ms", ".0f", False),
-    ("extra_pct", "extra %", ".1f", False), ("held", "held", ".1f", False),
-    ("clean_s", "clean s", ".2f", False),
-)  # fmt: skip
-TERMS = (
-    ("goodput", "Right answers within the deadline, if there is one, over what the workers can do "
-     "at most (workers / service time)."),
-    ("p50, p99, p99.9 ms", "Of right answers, from when their requests were due."),
-    ("refused %, in ms", "Requests answered 503 with Retry-After, and after how many milliseconds "
-     "99 % of these answers were there. Plain TorchServe's 503 has none: it counts as failed."),
-    ("failed %", "Requests neither answered right nor refused so."),
-    ("extra %", "Jobs beside the requests themselves, of right answers."),
-    ("held", "Workers that each hanging request was given to; it never ends by itself."),
-    ("clean s", "Seconds after an overload until all that is due in a quarter of a second is "
-     "answered within three service times."),
-)  # fmt: skip
+# The others of a pair are told by their sum, or by the promises.
+IN_TABLE = [name for name in FIGURES if name not in ("lost %", "late %")]
+RATIOS = ("goodput", "p50 ms", "p99 ms", "p99.9 ms")
 
 
 def report(out: Path, size: Size, slices: Sequence[Slice]) -> Report:
@@ -44,85 +26,63 @@ def report(out: Path, size: Size, slices: Sequence[Slice]) -> Report:
         size: What was asked for.
         slices: What came; scenarios that one of the twins has not run are left out.
     """
-    found: dict[str, dict[str, Figures]] = {}
-    answered: dict[str, list[Record]] = {}
-    known = scenarios(size)
+    facts, rows, checks, answered, known = {}, [], [], {}, scenarios(size)
     for name, scenario in known.items():
         turns = {
             side: [one for one in slices if (one.scenario, one.server) == (name, side)]
             for side in ("coded", "plain")
         }
-        if all(turns.values()):
-            found[name] = {
-                side: Figures.median([measured(scenario, size, one) for one in each])
-                for side, each in turns.items()
-            }
-            answered[name] = [
-                r for each in turns.values() for one in each for r in one.records if right(r)
-            ]
+        if not all(turns.values()):
+            continue
+        measured = {side: [figures(scenario, size, one) for one in turns[side]] for side in turns}
+        coded, plain = (
+            {key: statistics.median(one[key] for one in each) for key in FIGURES}
+            for each in measured.values()
+        )
+        answered[name] = [
+            record for each in turns.values() for one in each for record in one.records
+            if right(record)
+        ]  # fmt: skip
+        ratio = {key: over(coded[key], plain[key]) for key in RATIOS}
+        for side, values in (("coded", coded), ("plain", plain), ("ratio", ratio)):
+            rows.append((name, side, *(_cell(values, key, side) for key in IN_TABLE)))
+        for promise in scenario.promises:
+            checks.append(Check(f"{name}: {promise.figure}", *promise.check(coded, plain)))
+        facts[name] = {
+            "label": scenario.label, "coded": _finite(coded), "plain": _finite(plain),
+            "turns": {side: [_finite(one) for one in each] for side, each in measured.items()},
+        }  # fmt: skip
     if answered:
         tails(out / "worst.png", answered)
-    rows = [row for name, twins in found.items() for row in _rows(known[name], size, twins)]
     lead = (
         f"{size.workers} workers on each of two servers, batch size 1; a forward takes "
-        f"{size.service_ms:g} ms asleep; Poisson requests. Slices of {size.slice_s:g} s alternate "
-        f"between the coded model and its plain twin, {size.turns} turns, except for first calls; "
-        "figures are medians over turns. Under overload the first deadline of a slice does not "
-        "count. The third row of each is coded over plain."
+        f"{size.service_ms:g} ms asleep; Poisson requests. Slices of {size.slice_s:g} s and more "
+        f"alternate between the coded model and its plain twin, {size.turns} turns, first calls "
+        "one; figures are medians over turns. Under overload the time until queues are full does "
+        "not count. The third row of each is coded over plain."
     )
-    facts = {
-        "size": asdict(size),
-        "scenarios": {
-            name: {"label": known[name].label, **{side: f.facts() for side, f in twins.items()}}
-            for name, twins in found.items()
-        },
-    }
-    table = Table(
-        "bad days", ("scenario", "served by", *(one[1] for one in COLUMNS)), tuple(rows), names=2
-    )
-    terms = (*((name, known[name].label) for name in found), *TERMS)
-    checks = [
-        Check(f"{name}: {promise.what}", *promise.check(twins["coded"], twins["plain"]))
-        for name, twins in found.items()
-        for promise in known[name].promises
-    ]
-    pictures = ("worst.png",) if answered else ()
-    return Report("Bad days", lead, facts, (table,), tuple(checks), pictures, terms)
+    return Report(
+        "Bad days", lead, {"size": asdict(size), "scenarios": facts},
+        (Table("bad days", ("scenario", "served by", *IN_TABLE), tuple(rows), names=2),),
+        tuple(checks), ("worst.png",) if answered else (),
+        (
+            *((name, scenario.label) for name, scenario in known.items() if name in facts),
+            *((name, says) for name, (_, says) in FIGURES.items()),
+        ),
+    )  # fmt: skip
 
 
-def measured(scenario: Scenario, size: Size, one: Slice) -> Figures:
-    """Returns a slice's figures.
-
-    An overload counts from when its queue is full, a deadline after it began, to its end; all else
-    counts whole.
-    """
-    phase = scenario.phase(size)
-    overload = scenario.load[0][0] > 1
-    skip = min(size.deadline_ms / 1e3, phase.slice_s / 2) if overload else 0.0
-    bounded = scenario.model == "deadline"
-    return figures(
-        one,
-        window=(skip, phase.slice_s),
-        deadline_s=size.deadline_ms / 1e3 if bounded else math.inf,
-        service_s=size.service_ms / 1e3,
-        hanging=HANGING if scenario.fault == "hang" else 0,
-        calm_s=phase.slice_s if phase.then else math.nan,
-    )
-
-
-def _rows(scenario: Scenario, size: Size, twins: dict[str, Figures]) -> list[tuple[str, ...]]:
-    capacity = scenario.capacity(size)
-    rows = []
-    for side, one in twins.items():
-        values = {**asdict(one), "goodput": one.goodput / capacity}
-        cells = (_cell(values[name], form) for name, _, form, _ in COLUMNS)
-        rows.append((scenario.name, side, *cells))
-    coded, plain = twins["coded"], twins["plain"]
-    ratios = (_cell(coded.over(plain, name), ".2f") if of else "" for name, _, _, of in COLUMNS)
-    return [*rows, (scenario.name, "ratio", *ratios)]
-
-
-def _cell(value: float, form: str) -> str:
+def _cell(values: dict[str, float], name: str, side: str) -> str:
+    value = values.get(name, math.nan)
     if math.isnan(value):
         return ""
-    return "never" if math.isinf(value) else format(value, form)
+    return (
+        "never"
+        if math.isinf(value)
+        else format(value, ".2f" if side == "ratio" else FIGURES[name][0])
+    )
+
+
+def _finite(values: dict[str, float]) -> dict[str, float | None]:
+    """Returns figures as JSON can hold them."""
+    return {name: value if math.isfinite(value) else None for name, value in values.items()}

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import Any
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
 
 from approxifer_torchserve.bench.harness.schedule import Phase
-from approxifer_torchserve.bench.worst.figures import Figures
-from approxifer_torchserve.serving.config import PolicyConfig
 
-SLOW_S, RARE, HANG_S = 1.0, 0.02, 600.0
+SLOW_S, RARE, HANG_S, HANGING = 1.0, 0.02, 600.0, 2
 SHIFT_MS = (20.0, 120.0)
-# The client waits for it no longer than the slice; each holds at least a worker.
-HANGING = 2
 
 
 @dataclass(frozen=True)
@@ -25,10 +22,10 @@ class Size:
         service_ms: What a forward takes, asleep, as on a GPU.
         slice_s: Seconds of a slice; some scenarios take a multiple.
         turns: Slices per scenario and server; figures are medians over them.
-        first_call_s: Seconds that the first call of a process takes where that is the fault.
+        first_call_s: Seconds that a slow first call of a process takes.
         deadline_ms: The policy's deadline in scenarios that have one.
         seed: Seed of the load.
-        warm_s: Seconds of saturating load on each server before its first slice.
+        warm_s: Seconds of saturating load on each model before its first slice.
     """
 
     workers: int = 9
@@ -40,59 +37,45 @@ class Size:
     seed: int = 0
     warm_s: float = 2.0
 
-    @property
-    def queue_services(self) -> float:
-        """What may be waited for under overload, in services, at batch size 1."""
-        return 1.5 * (1 + max(32, self.workers) / self.workers)
-
 
 QUICK = Size(workers=4, slice_s=3.0, turns=1, first_call_s=3.0)
 
 
 @dataclass(frozen=True)
 class Promise:
-    """A bound on a figure.
+    """A bound on a figure of the coded model.
 
     Attributes:
-        what: What it is a figure of.
-        figure: Reads it off the coded model's and the twin's figures.
-        limit: Its bound; the figure may not be higher.
-        unit: Stands behind the numbers.
-        at_least: Whether the figure may not be lower instead.
+        figure: Its name in `figures.FIGURES`.
+        limit: What it may not exceed.
+        by: What is bound: the figure itself, how many ``times`` plain's it is, or how much it is
+            ``beyond`` plain's.
+        at_least: Whether the limit is the lowest that it may be.
     """
 
-    what: str
-    figure: Callable[[Figures, Figures], float]
+    figure: str
     limit: float
-    unit: str = ""
+    by: Literal["itself", "times", "beyond"] = "itself"
     at_least: bool = False
 
-    def check(self, coded: Figures, plain: Figures) -> tuple[bool, str]:
-        """Tells whether it was kept, and says by how much; what is unknown was not kept."""
-        found = self.figure(coded, plain)
+    def check(self, coded: Mapping[str, float], plain: Mapping[str, float]) -> tuple[bool, str]:
+        """Tells whether it was kept, which the unknown was not, and says by how much."""
+        mine, theirs = coded[self.figure], plain[self.figure]
+        beyond = 0.0 if mine == theirs else mine - theirs
+        found = {"itself": mine, "times": over(mine, theirs), "beyond": beyond}[self.by]
         kept = found >= self.limit if self.at_least else found <= self.limit
-        side = "≥" if self.at_least else "≤"
-        return kept, f"{found:.3g}{self.unit}, promised {side} {self.limit:.3g}{self.unit}"
+        says = {"itself": "", "times": " times plain's", "beyond": " beyond plain's"}[self.by]
+        return kept, f"{found:.3g}{says}, promised {'≥' if self.at_least else '≤'} {self.limit:.3g}"
 
 
-def times_plain(name: str, limit: float, *, at_least: bool = False) -> Promise:
-    """Returns the promise that a figure is at most so many times the twin's."""
-
-    def figure(coded: Figures, plain: Figures) -> float:
-        return coded.over(plain, name)
-
-    return Promise(name, figure, limit, "× plain", at_least)
+def over(mine: float, theirs: float) -> float:
+    """Returns a figure over another; 1 where they are equal, 0 and infinite too."""
+    return 1.0 if mine == theirs else mine / theirs if theirs else math.inf
 
 
-def at_most(name: str, limit: float, unit: str = "") -> Promise:
-    """Returns the promise of a bound on one of the coded model's figures."""
-    return Promise(name, lambda coded, _: float(getattr(coded, name)), limit, unit)
-
-
-# Random: the two differ by some of a few hundred requests for no reason.
-NOT_WORSE = (times_plain("p50_ms", 1.15), times_plain("p99_ms", 1.15))
-LOST = Promise("lost beyond plain's", lambda c, p: c.lost_pct - p.lost_pct, 1.0, " points")
-NOBODY = at_most("lost_pct", 0.0, " %")
+NOT_WORSE = (Promise("p50 ms", 1.15, "times"), Promise("p99 ms", 1.15, "times"))
+NOBODY_LOST = Promise("lost %", 0)
+FULL = Promise("goodput", 0.97, "times", at_least=True)
 
 
 @dataclass(frozen=True)
@@ -102,12 +85,13 @@ class Scenario:
     Attributes:
         name: What ``--scenario`` calls it.
         label: A sentence for readers.
-        model: Which of `models` serves it.
+        model: Which one serves it: ``deadline``, which has one, and a sample; ``none``, without
+            either; ``shift``, likewise, and fast.
         load: Stretches of a slice: requests over what the workers can do, and how many times
             ``slice_s`` it lasts.
         promises: What must come true.
-        fault: What goes wrong; `bench.Twin` knows how.
-        fresh: Whether it needs workers that have served nothing; then it has one turn.
+        fault: What goes wrong; `bench.Twin` knows how. With ``first`` workers must have served
+            nothing, so it has one turn.
     """
 
     name: str
@@ -116,75 +100,64 @@ class Scenario:
     load: tuple[tuple[float, float], ...]
     promises: tuple[Promise, ...]
     fault: str = ""
-    fresh: bool = False
 
     def capacity(self, size: Size) -> float:
         """Returns requests per second that so many workers can serve at most."""
-        service_ms = SHIFT_MS[1] if self.fault == "shift" else size.service_ms
-        return 1e3 * size.workers / service_ms
+        return 1e3 * size.workers / (SHIFT_MS[1] if self.model == "shift" else size.service_ms)
 
     def phase(self, size: Size) -> Phase:
         """Returns its load on so many workers."""
-        capacity = self.capacity(size)
-        (rate, seconds), *then = ((load * capacity, t * size.slice_s) for load, t in self.load)
-        if self.fresh:
+        loads = [(load * self.capacity(size), part * size.slice_s) for load, part in self.load]
+        if self.fault == "first":
             # All that come during the first calls fit into TorchServe's queue of 100 jobs.
-            rate, seconds = 60 / size.first_call_s, 1.5 * size.first_call_s
-        turns = 1 if self.fresh else size.turns
-        return Phase(self.name, self.label, rate, seconds, turns, tuple(then))
+            loads = [(60 / size.first_call_s, 1.25 * size.first_call_s)]
+        turns = 1 if self.fault == "first" else size.turns
+        return Phase(self.name, self.label, *loads[0], turns, tuple(loads[1:]))
 
 
 def policy(model: str, size: Size) -> dict[str, Any]:
-    """Returns ``handler.approxifer.policy`` of a model: with a deadline, or without."""
-    if model in ("deadline", "sample"):
-        return {"deadline_ms": size.deadline_ms}
-    # Where a deadline cannot be left out, ten minutes are none.
-    none = str(PolicyConfig().deadline_ms) == "none"
-    return {"deadline_ms": "none" if none else 600_000}
+    """Returns ``handler.approxifer.policy`` of a model; there is no deadline unless it says so."""
+    return {"deadline_ms": size.deadline_ms} if model == "deadline" else {}
 
 
 def scenarios(size: Size) -> dict[str, Scenario]:
     """Returns all by name, in their order."""
-    bound_ms = size.queue_services * size.service_ms
+    waiting = 1 + max(32, size.workers) / size.workers
     overload = (
-        times_plain("goodput", 0.97, at_least=True), at_most("p99_ms", bound_ms, " ms"),
-        at_most("refusal_ms", 50.0, " ms"), at_most("failed_pct", 0.1, " %"),
+        FULL, Promise("p99 ms", 1.5 * waiting * size.service_ms), Promise("refused in ms", 50),
+        Promise("failed %", 0.1),
     )  # fmt: skip
-    as_plain = (times_plain("goodput", 0.97, at_least=True), *NOT_WORSE, LOST)
-    clean = at_most("clean_s", 1.0, " s")
-    healed = Promise("clean_s", lambda c, p: c.clean_s - p.clean_s, 0.5, " s beyond plain's")
-    errors = at_most("lost_pct", 0.1, " %")
-    first = replace(NOBODY, what="failed or refused")
-    step = ((3.0, 1.0), (0.5, 0.5))
-    within = f"deadline {size.deadline_ms:g} ms"
+    as_plain = (FULL, *NOT_WORSE, Promise("lost %", 1, "beyond"))
+    once, step = ((1.0, 1.0),), ((3.0, 1.0), (0.5, 0.3))
+    rare = (
+        Promise("p99 ms", 0.15, "times"), Promise("p99.9 ms", 0.2, "times"),
+        Promise("extra %", 3), NOBODY_LOST,
+    )  # fmt: skip
+    within, first_s = f"deadline {size.deadline_ms:g} ms", size.first_call_s
     found = (
-        Scenario("over-1.25", f"1.25× capacity, {within}", "deadline", ((1.25, 1.0),), overload),
+        Scenario("first-sample", f"a first call takes {first_s:g} s; sample, {within}", "deadline",
+                 once, (NOBODY_LOST, Promise("p99.9 ms", 500 * first_s)), "first"),
+        Scenario("over-1.25", f"1.25× capacity, {within}", "deadline", ((1.25, 0.8),), overload),
         Scenario("over-3", f"3× capacity, then .5×, {within}", "deadline", step,
-                 (*overload, clean)),
-        Scenario("over-1.25-none", "1.25× capacity, no deadline", "none", ((1.25, 1.0),),
-                 as_plain),
-        Scenario("error-.3", "one worker fails at once, load .3", "none", ((0.3, 1.0),),
-                 (errors, *NOT_WORSE), "fail"),
-        Scenario("rare", f"{RARE:.0%} of jobs +{SLOW_S:g} s, load .22", "none", ((0.22, 2.0),),
-                 (times_plain("p99_ms", 0.15), times_plain("p999_ms", 0.2),
-                  at_most("extra_pct", 3.0, " %"), NOBODY), "rare"),
-        Scenario("error-.7", "one worker fails at once, load .7", "none", ((0.7, 1.0),),
-                 (errors,), "fail"),
+                 (*overload, Promise("clean s", 1))),
+        Scenario("over-1.25-none", "1.25× capacity, no deadline", "none", ((1.25, 0.8),), as_plain),
+        Scenario("error-.3", "one worker fails at once, load .3", "none", ((0.3, 0.7),),
+                 (Promise("lost %", 0.1), *NOT_WORSE), "fail"),
+        Scenario("rare", f"{RARE:.0%} of jobs +{SLOW_S:g} s, load .22", "none", ((0.22, 1.6),),
+                 rare, "rare"),
+        Scenario("error-.7", "one worker fails at once, load .7", "none", ((0.7, 0.7),),
+                 (Promise("lost %", 0.1),), "fail"),
         Scenario("over-3-none", "3× capacity, then .5×, no deadline", "none", step,
-                 (*as_plain, healed)),
-        Scenario("slow", f"one worker +{SLOW_S:g} s, load .6", "none", ((0.6, 1.0),),
-                 (times_plain("p999_ms", 0.3), *NOT_WORSE, NOBODY), "slow"),
-        Scenario("hang", f"{HANGING} clients' requests never end, load .3", "none", ((0.3, 1.0),),
-                 (NOBODY, at_most("held", 2.0, " workers each"), *NOT_WORSE), "hang"),
-        Scenario("restart", "all workers are killed, load .05", "none", ((0.05, 1.5),),
-                 (LOST,), "restart"),
+                 (*as_plain, Promise("clean s", 0.5, "beyond"))),
+        Scenario("slow", f"one worker +{SLOW_S:g} s, load .6", "none", ((0.6, 1),),
+                 (Promise("p99.9 ms", 0.3, "times"), *NOT_WORSE, NOBODY_LOST), "slow"),
+        Scenario("hang", f"{HANGING} clients' requests never end, load .3", "none", ((0.3, 0.8),),
+                 (NOBODY_LOST, Promise("held", 2), *NOT_WORSE), "hang"),
+        Scenario("restart", "all workers are killed, load .05", "none", ((0.05, 1.2),),
+                 (Promise("lost %", 1, "beyond"),), "restart"),
+        Scenario("first", f"a first call takes {first_s:g} s; no sample, no deadline", "shift",
+                 once, (NOBODY_LOST,), "first"),
         Scenario("shift", f"{SHIFT_MS[0]:g} → {SHIFT_MS[1]:g} ms, load .6 then", "shift",
-                 ((0.6, 2.0),), (*NOT_WORSE, NOBODY, at_most("late_pct", 50.0, " %")), "shift"),
-        Scenario("first", f"a first call takes {size.first_call_s:g} s, no sample", "first",
-                 ((0.0, 0.0),), (first,), "first", fresh=True),
-        Scenario("first-sample", f"a first call takes {size.first_call_s:g} s, sample, {within}",
-                 "sample", ((0.0, 0.0),),
-                 (first, Promise("p99.9", lambda c, _: c.p999_ms / 1e3, size.first_call_s / 2,
-                                 " s")), "first", fresh=True),
+                 ((0.6, 1.6),), (*NOT_WORSE, NOBODY_LOST, Promise("late %", 50)), "shift"),
     )  # fmt: skip
     return {one.name: one for one in found}
