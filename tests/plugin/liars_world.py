@@ -125,10 +125,10 @@ class World:
         elif kind == "screen":
             wrong = self.wrong(ids, header["available"], parameters)
             if self.byzantine:
-                doubtful = [i for i in wrong if i < header["size"]]
+                suspected = [i for i in wrong if i < header["size"]]
             else:
-                doubtful = list(range(header["size"])) if wrong else []
-            self.b.reply(job, wrong=wrong, doubtful=doubtful)
+                suspected = list(range(header["size"])) if wrong else []
+            self.b.reply(job, wrong=wrong, suspected=suspected)
         elif kind == "encode":
             self.b.reply(job, [(f"coded{i}", b"C") for i in range(7)])
         elif kind == "decode":

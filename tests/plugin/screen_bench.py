@@ -44,11 +44,11 @@ def respond(b, jobs, lies=()):
             b.answer(job, b"lie" if wrong else f"a{i}".encode(), prediction=prediction)
 
 
-def screen(b, worker, wrong=(), doubtful=()):
+def screen(b, worker, wrong=(), suspected=()):
     """The worker screens a group; returns what it was sent."""
     job = b.poll(worker)
     assert job.kind() == "screen"
-    b.reply(job, wrong=list(wrong), doubtful=list(doubtful))
+    b.reply(job, wrong=list(wrong), suspected=list(suspected))
     return b.job(job)
 
 

@@ -194,14 +194,14 @@ def test_a_comparison_that_says_neither_is_made_again(bench, agree):
     assert quiet(b)
 
 
-@pytest.mark.parametrize("how", [{"wrong": 1}, {"wrong": [None]}, {"doubtful": {}}, {"error": {}}])
+@pytest.mark.parametrize("how", [{"wrong": 1}, {"wrong": [None]}, {"suspected": {}}, {"error": {}}])
 def test_a_screen_that_makes_no_sense_is_made_again(bench, how):
     b = parity_check(bench)
     clients = [b.offer() for _ in range(3)]
     respond(b, [b.poll(f"w{i}") for i in range(4)])
-    b.reply(b.poll("w4"), **{"wrong": [], "doubtful": [], **how})
+    b.reply(b.poll("w4"), **{"wrong": [], "suspected": [], **how})
     assert not any(client.replies for client in clients)
-    b.reply(b.poll("w5"), wrong=[], doubtful=[])
+    b.reply(b.poll("w5"), wrong=[], suspected=[])
     assert [client.reply[1] for client in clients] == [b"a0", b"a1", b"a2"]
     assert quiet(b)
 

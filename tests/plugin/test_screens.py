@@ -59,7 +59,7 @@ def test_suspected_members_are_computed_again_and_the_liar_is_confirmed(bench, w
     b = parity_check(bench, verify_wait=wait, workers=7)
     clients = [b.offer() for _ in range(3)]
     respond(b, hand_out(b), lies={1})
-    screen(b, "w4", doubtful=[0, 1, 2])
+    screen(b, "w4", suspected=[0, 1, 2])
     # w5 computes all three again: two are the same, and w1's is not.
     for i in (2, 1, 0):
         again(b, "w5", i)
@@ -81,7 +81,7 @@ def test_a_liar_that_is_screened_twice_is_quarantined(bench):
         for _ in range(3):
             b.offer()
         respond(b, hand_out(b), lies={0})
-        screen(b, "w4", doubtful=[0])
+        screen(b, "w4", suspected=[0])
         again(b, "w5", 0)
         compare(b, "w3", agree=False)
         again(b, "w4", 0)
@@ -240,7 +240,7 @@ def test_suspected_members_may_be_decoded_from_the_others_and_the_liar_is_still_
     b = byzantine(bench, on_wrong="reconstruct")
     clients = [b.offer(), b.offer()]
     respond(b, hand_out(b, 7), lies={1})
-    screen(b, "w7", wrong=[1, 4], doubtful=[1])
+    screen(b, "w7", wrong=[1, 4], suspected=[1])
     assert clients[0].reply == ("exact", b"a0")
     decode = b.poll("w7")
     header, _ = b.job(decode)
@@ -260,7 +260,7 @@ def test_where_a_suspected_member_cannot_be_decoded_other_workers_answer_it(benc
     b = byzantine(bench, on_wrong="reconstruct")
     clients = [b.offer(), b.offer()]
     respond(b, hand_out(b, 7), lies={1})
-    screen(b, "w7", wrong=[1], doubtful=[1])
+    screen(b, "w7", wrong=[1], suspected=[1])
     decode = b.poll("w7")
     if how == "error":
         b.reply(decode, error={"status": 503, "message": "not recoverable"})
@@ -297,6 +297,6 @@ def test_answers_of_others_decide_where_they_contradict_the_screen(bench):
         if job.kind() == "compare":
             b.reply(job, agree=False)
         else:
-            b.reply(job, wrong=[], doubtful=[])
+            b.reply(job, wrong=[], suspected=[])
     assert not clients[member].replies
     assert clients[1 - member].reply[0] == "exact"

@@ -61,7 +61,7 @@ def test_a_client_that_leaves_does_not_take_the_check_from_the_others(bench):
     jobs = hand_out(b)
     assert [job.kind() for job in jobs] == ["raw"] * 3 + ["parity"]
     respond(b, jobs)
-    screen(b, "w4", doubtful=[0])
+    screen(b, "w4", suspected=[0])
     assert not clients[0].replies
     assert [client.reply[1] for client in clients[1:]] == [b"a1", b"a2"]
     assert b.poll("w5") is None, "nobody waits for the one that is suspected"
@@ -80,7 +80,7 @@ def test_when_all_clients_have_left_nothing_is_done_any_more(bench, stage, how):
         respond(b, jobs)
         jobs = [] if stage == "again" else [b.poll("w4")]
     if stage == "again":
-        screen(b, "w4", doubtful=[0, 1, 2])
+        screen(b, "w4", suspected=[0, 1, 2])
     if how == "gone":
         for client in clients:
             client.hung_up = True
@@ -88,7 +88,7 @@ def test_when_all_clients_have_left_nothing_is_done_any_more(bench, stage, how):
     b.guard()
     assert all(c.replies == [] if how == "gone" else c.reply[0] == 503 for c in clients)
     if stage == "screening":
-        b.reply(jobs[0], wrong=[], doubtful=[])
+        b.reply(jobs[0], wrong=[], suspected=[])
     else:
         respond(b, jobs)
     b.advance(10_100)
@@ -112,7 +112,7 @@ def test_what_must_not_run_twice_is_refused_when_suspected_and_else_given_unveri
     b = parity_check(bench, idempotent=False, verify_wait=wait)
     clients = [b.offer() for _ in range(3)]
     respond(b, hand_out(b), lies={1})
-    screen(b, "w4", doubtful=[1])
+    screen(b, "w4", suspected=[1])
     assert clients[0].reply == ("exact", b"a0")
     assert clients[1].reply[0] == (503 if wait else "exact")
     alone = b.offer(exact_only=True)

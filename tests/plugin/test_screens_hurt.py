@@ -81,9 +81,9 @@ def test_a_screen_that_fails_is_tried_once_more_and_then_pairs_decide(bench, how
         elif how == "death":
             b.die(job)
         elif how == "nonsense":
-            b.reply(job, wrong=[], doubtful=["one"])
+            b.reply(job, wrong=[], suspected=["one"])
         elif how == "outside":
-            b.reply(job, wrong=[], doubtful=[3])
+            b.reply(job, wrong=[], suspected=[3])
         else:
             b.reply(job, wrong=[])
         assert not any(client.replies for client in clients)
@@ -101,7 +101,7 @@ def test_a_late_screen_is_sent_to_another_worker_and_the_first_reply_counts(benc
     stuck = b.poll("w4")
     b.advance(101)
     screen(b, "w5")
-    b.reply(stuck, wrong=[0], doubtful=[0, 1, 2])
+    b.reply(stuck, wrong=[0], suspected=[0, 1, 2])
     assert only_right_answers(clients)
     assert b.poll("w3") is None
     assert account(b, "suspicions") == {}
@@ -116,7 +116,7 @@ def test_a_screen_that_no_worker_finishes_is_given_up_in_time_for_pairs(bench):
     b.advance(1100)
     settle_by_pairs(b, clients, ["w5", "w6"])
     assert only_right_answers(clients)
-    b.reply(stuck, wrong=[], doubtful=[])
+    b.reply(stuck, wrong=[], suspected=[])
     assert quiet(b)
 
 
@@ -249,7 +249,7 @@ def test_the_worker_of_a_suspected_query_that_is_frozen_does_not_hold_it_up(benc
     b.reply(jobs[3], [("prediction", b"P3")])
     b.advance(101)  # w2 is frozen
     b.answer(b.poll("w4"), b"lie", prediction=b"LIE")
-    screen(b, "w5", doubtful=[2])
+    screen(b, "w5", suspected=[2])
     again(b, "w5", 2)
     compare(b, "w0", agree=False)
     again(b, "w6", 2)

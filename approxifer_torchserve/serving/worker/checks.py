@@ -3,7 +3,7 @@
 ``compare``: two predictions of one query are the same, but for floating-point noise. ``screen``:
 the answers of a group fit together::
 
-    p0 p1 … ─▶ same kind of tensors? ─▶ code.locate (E > 0), code.screen (E = 0) ─▶ wrong, doubtful
+    p0 p1 … ─▶ same kind of tensors? ─▶ code.locate (E > 0), code.screen (E = 0) ─▶ wrong, suspected
 
 A short group's padding repeats its members' answers, as it repeated their queries: fitted locators
 have seen such groups, but none with half of the answers missing. A lie then stands in several
@@ -36,11 +36,11 @@ class Verdict:
 
     Attributes:
         wrong: Coded queries whose answers do not fit, ascending.
-        doubtful: Positions of the members that are to be computed again, ascending.
+        suspected: Positions of the members that are to be computed again, ascending.
     """
 
     wrong: list[int]
-    doubtful: list[int]
+    suspected: list[int]
 
 
 def compare(first: Any, second: Any, within: ToleranceConfig) -> bool:
@@ -119,8 +119,8 @@ def screen(
     wrong = {places[i] for i in found.nonzero().flatten().tolist()}
     members = {i for i in blobs if sources[i] is not None}
     certain = code.byzantine and size >= code.queries
-    doubtful = wrong & members if certain else members if wrong else set()
-    return Verdict(sorted(wrong), sorted(doubtful))
+    suspected = wrong & members if certain else members if wrong else set()
+    return Verdict(sorted(wrong), sorted(suspected))
 
 
 def stack_answers(workers: int, blobs: Mapping[int, Any]) -> tuple[trees.Tree, Tensor]:

@@ -332,7 +332,7 @@ class _Batch:
 
     def _screen(self, index: int, job: Job) -> None:
         verdict = self._coder().screen(job, self._predictions(index, job))
-        found = {"wrong": verdict.wrong, "doubtful": verdict.doubtful}
+        found = {"wrong": verdict.wrong, "suspected": verdict.suspected}
         self._reply(index, {"kind": "screen", **found})
 
     def _decode(self, index: int, job: Job) -> None:

@@ -105,4 +105,4 @@ class Screened:
 
     def verdict(self, blobs):
         header = self.screen(blobs)
-        return header["wrong"], header["doubtful"]
+        return header["wrong"], header["suspected"]

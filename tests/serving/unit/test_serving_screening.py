@@ -41,14 +41,14 @@ def test_honest_groups_are_left_alone(tmp_path, approxifer, calibrated):
 
 @pytest.mark.parametrize(("kind", "size"), GROSS)
 @pytest.mark.parametrize("liar", [0, 3, 4])
-def test_one_parity_tells_that_something_is_wrong_so_all_members_are_doubtful(
+def test_one_parity_tells_that_something_is_wrong_so_all_members_are_suspected(
     tmp_path, liar, kind, size
 ):
     worker, report = served(tmp_path, PARITY)
     group = Screened(worker, report.plan)
-    wrong, doubtful = group.verdict(group.answers(liar, kind, size))
+    wrong, suspected = group.verdict(group.answers(liar, kind, size))
     assert liar in wrong
-    assert doubtful == [0, 1, 2, 3]
+    assert suspected == [0, 1, 2, 3]
 
 
 @pytest.mark.parametrize(("kind", "size"), GROSS)
@@ -82,10 +82,10 @@ def test_a_lie_in_a_short_group_does_not_outvote_the_parities(tmp_path, size, ca
     worker, report = served(tmp_path, ONE_LIAR, calibrated)
     group = Screened(worker, report.plan, size=size)
     for liar in (*range(size), 9):
-        wrong, doubtful = group.verdict(group.answers(liar, "huge", 1e6))
+        wrong, suspected = group.verdict(group.answers(liar, "huge", 1e6))
         assert wrong
         assert not set(wrong) & set(range(size, 4)), "padding is nobody's answer"
-        assert doubtful == list(range(size))
+        assert suspected == list(range(size))
 
 
 @pytest.mark.parametrize("size", [1, 2, 3])
@@ -93,9 +93,9 @@ def test_a_short_group_is_screened_by_its_only_parity(tmp_path, size):
     worker, report = served(tmp_path, PARITY)
     group = Screened(worker, report.plan, size=size)
     assert group.verdict(group.answers()) == ([], [])
-    wrong, doubtful = group.verdict(group.answers(0, "huge", 1e6))
+    wrong, suspected = group.verdict(group.answers(0, "huge", 1e6))
     assert wrong
-    assert doubtful == list(range(size))
+    assert suspected == list(range(size))
 
 
 @pytest.mark.parametrize("hostile", HOSTILE)
@@ -130,9 +130,9 @@ def test_missing_answers_and_how_few_are_enough(tmp_path):
     for lost in range(6):
         blobs = group.answers((lost + 1) % 6, "huge", 1e6)
         del blobs[lost]
-        wrong, doubtful = group.verdict(blobs)
+        wrong, suspected = group.verdict(blobs)
         assert (lost + 1) % 6 in wrong
-        assert doubtful == [i for i in range(4) if i != lost]
+        assert suspected == [i for i in range(4) if i != lost]
     blobs = group.answers()
     del blobs[0], blobs[5]
     header = group.screen(blobs)

@@ -24,7 +24,7 @@ def found(tmp_path, text, name="h.py"):
         f"x = '\\d'\n{HANDLER}".encode(),
         b"# gr\xfc\xdfe\n" + HANDLER.encode(),
     ],
-    ids=["byte order mark", "coding line", "line ends", "doubtful escape", "no UTF-8"],
+    ids=["byte order mark", "coding line", "line ends", "suspected escape", "no UTF-8"],
 )
 def test_whatever_python_reads(tmp_path, text, recwarn):
     plain = found(tmp_path, HANDLER)

@@ -98,7 +98,9 @@ def test_a_code_that_locates_nothing_is_refused():
 @pytest.mark.parametrize(
     ("accuracy", "least", "allowed"), [(0.9, 0.8, True), (0.5, 0.8, False), (None, 0, True)]
 )
-def test_doubtful_answers_are_decoded_only_where_that_is_known_to_be_good(accuracy, least, allowed):
+def test_suspected_answers_are_decoded_only_where_that_is_known_to_be_good(
+    accuracy, least, allowed
+):
     code, report = {**PAIRS, "byzantine": 1}, None
     settings = load_config({"handler": {"approxifer": {"code": code}}}).code
     if accuracy is not None:

@@ -4,7 +4,6 @@ import com.google.gson.Gson;
 import com.google.gson.JsonArray;
 import com.google.gson.JsonElement;
 import com.google.gson.JsonPrimitive;
-import com.google.gson.annotations.SerializedName;
 import java.nio.ByteBuffer;
 import java.nio.charset.StandardCharsets;
 import java.util.Arrays;
@@ -78,7 +77,6 @@ public final class Reply {
     Set<Integer> alone = Set.of();
     Set<Integer> wrong = Set.of();
 
-    @SerializedName("doubtful")
     Set<Integer> suspected;
 
     JsonPrimitive agree;
@@ -237,7 +235,7 @@ public final class Reply {
 
   /** Members of the group that are to be computed again. */
   public Set<Integer> suspected(Group group) throws Unusable {
-    return indices("doubtful", header.suspected, group.members.size());
+    return indices("suspected", header.suspected, group.members.size());
   }
 
   private static Set<Integer> indices(String key, Set<Integer> found, int end) throws Unusable {
