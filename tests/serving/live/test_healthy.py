@@ -94,9 +94,11 @@ def test_every_answer_of_a_healthy_model_is_its_own(live, load):
     assert after["reconstructed"] == before["reconstructed"]
     assert after["failed"] == before["failed"]
     assert sum(after[outcome] - before[outcome] for outcome in OWN) == total == len(light.answers)
-    # Nothing is sent again that was not late; how often that is says how busy this machine is.
+    # Nothing is sent again that was not late, but to workers that have to show that they are well;
+    # how often that is says how busy this machine is.
     hedged = [s for _, r, s in light.answers if r.headers["x-approxifer-outcome"] == "hedged"]
-    assert all(seconds >= LATE_AFTER_MS / 1000 for seconds in hedged)
+    early = [seconds for seconds in hedged if seconds < LATE_AFTER_MS / 1000]
+    assert len(early) <= after["jobs"]["shadow"] - before["jobs"]["shadow"]
     assert after["hedges"] - before["hedges"] <= after["late"] - before["late"]
 
 

@@ -5,6 +5,7 @@ import java.util.HashSet;
 import java.util.List;
 import java.util.Set;
 import org.approxifer.torchserve.core.policy.Deadline;
+import org.pytorch.serve.util.messages.InputParameter;
 
 /** One client's request and what became of it. Guarded by the router's lock. */
 public final class Query {
@@ -112,10 +113,11 @@ public final class Query {
     framed = client.framed();
     long own = client.deadlineNanos();
     patienceNanos = own > 0 ? own : policyPatienceNanos;
-    bytes =
-        client.request().getParameters().stream()
-            .mapToLong(parameter -> parameter.getValue().length)
-            .sum();
+    long sum = 0;
+    for (InputParameter parameter : client.request().getParameters()) {
+      sum += parameter.getValue().length;
+    }
+    bytes = sum;
   }
 
   /** True if its client gets what there is by now, or an error. */

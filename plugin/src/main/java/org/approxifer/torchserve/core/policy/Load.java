@@ -22,6 +22,7 @@ public final class Load {
   private double jobs;
   private double nanos;
   private int largest = 1;
+  private double rate = 1;
 
   private static final class Fill {
     private int count;
@@ -36,11 +37,12 @@ public final class Load {
     jobs = jobs == 0 ? size : jobs + (size - jobs) / BATCHES;
     nanos = nanos == 0 ? took : nanos + (took - nanos) / BATCHES;
     largest = Math.max(largest, size);
+    rate = rate();
   }
 
   /** A request has come while so many of the workers were busy. */
   public void arrived(int busy, int workers) {
-    double now = workers == 0 ? 0 : (double) busy / workers * rate();
+    double now = workers == 0 ? 0 : (double) busy / workers * rate;
     load += (now - load) / ARRIVALS;
   }
 
