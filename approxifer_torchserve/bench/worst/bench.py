@@ -33,7 +33,6 @@ from approxifer_torchserve.bench.worst.figures import Slice
 from approxifer_torchserve.bench.worst.report import report
 from approxifer_torchserve.bench.worst.scenarios import (
     HANG_S,
-    HANGING,
     RARE,
     SHIFT_MS,
     SLOW_S,
@@ -121,7 +120,9 @@ class Twin:
             faults.put_all({"*": {"delay_s": SLOW_S, "probability": RARE}})
         elif fault == "hang":
             faults.put_all({"*": {"hang_s": HANG_S}})
-            await asyncio.gather(*(self._hang(one, phase.slice_s) for one in range(HANGING)))
+            await asyncio.gather(
+                *(self._hang(one, phase.slice_s) for one in range(self.size.hanging))
+            )
         elif fault == "restart":
             await self.victims.kill_all(phase.slice_s / 5)
         elif fault == "shift":

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from approxifer_torchserve.bench.harness.load import Record
 from approxifer_torchserve.bench.harness.summary import quantile
-from approxifer_torchserve.bench.worst.scenarios import HANGING, Scenario, Size
+from approxifer_torchserve.bench.worst.scenarios import Scenario, Size
 
 BIN_S = 0.25
 # After an overload: hardly anybody waits for a worker at half of capacity.
@@ -64,7 +64,7 @@ def figures(scenario: Scenario, size: Size, one: Slice) -> dict[str, float]:
     counts whole.
     """
     phase, deadline_s = scenario.phase(size), size.deadline_ms / 1e3
-    start = min(deadline_s, phase.slice_s / 2) if scenario.load[0][0] > 1 else 0.0
+    start = deadline_s if scenario.overload else 0.0
     limit_s = deadline_s if scenario.model == "deadline" else math.inf
     due = [r for r in one.records if start <= r.due_s < phase.slice_s]
     good = [1e3 * r.latency_s for r in due if right(r)]
@@ -86,7 +86,7 @@ def figures(scenario: Scenario, size: Size, one: Slice) -> dict[str, float]:
         "lost %": percent * (len(due) - len(good)),
         "extra %": 100 * one.extra / answers,
         "late %": 100 * one.late / answers,
-        "held": one.held / HANGING if scenario.fault == "hang" else math.nan,
+        "held": one.held / size.hanging if scenario.fault == "hang" else math.nan,
         "clean s": clean_after(calm, phase.slice_s, CLEAN_SERVICES * size.service_ms / 1e3),
     }
 

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from approxifer_torchserve.bench.harness.schedule import Phase
 
-SLOW_S, RARE, HANG_S, HANGING = 1.0, 0.02, 600.0, 2
+SLOW_S, RARE, HANG_S = 1.0, 0.02, 600.0
 SHIFT_MS = (20.0, 120.0)
 
 
@@ -36,6 +36,11 @@ class Size:
     deadline_ms: float = 2000.0
     seed: int = 0
     warm_s: float = 2.0
+
+    @property
+    def hanging(self) -> int:
+        """How many requests hang: each may hold two workers, and half of them are to be left."""
+        return max(1, self.workers // 4)
 
 
 QUICK = Size(workers=4, slice_s=3.0, turns=1, first_call_s=3.0)
@@ -101,13 +106,23 @@ class Scenario:
     promises: tuple[Promise, ...]
     fault: str = ""
 
+    @property
+    def overload(self) -> bool:
+        """Whether more is asked at first than the workers can do."""
+        return self.load[0][0] > 1
+
     def capacity(self, size: Size) -> float:
         """Returns requests per second that so many workers can serve at most."""
         return 1e3 * size.workers / (SHIFT_MS[1] if self.model == "shift" else size.service_ms)
 
     def phase(self, size: Size) -> Phase:
         """Returns its load on so many workers."""
-        loads = [(load * self.capacity(size), part * size.slice_s) for load, part in self.load]
+        # Two seconds of full queues, and two to see them empty, at least.
+        least = (size.deadline_ms / 1e3 + 2, 2.0) if self.overload else (0.0,)
+        loads = [
+            (load * self.capacity(size), max(part * size.slice_s, short))
+            for (load, part), short in zip(self.load, least, strict=False)
+        ]
         if self.fault == "first":
             # All that come during the first calls fit into TorchServe's queue of 100 jobs.
             loads = [(60 / size.first_call_s, 1.25 * size.first_call_s)]
@@ -133,6 +148,8 @@ def scenarios(size: Size) -> dict[str, Scenario]:
         Promise("p99 ms", 0.15, "times"), Promise("p99.9 ms", 0.2, "times"),
         Promise("extra %", 3), NOBODY_LOST,
     )  # fmt: skip
+    # A median of 256 service times follows after half of them; 200 late jobs are enough.
+    learning = max(50.0, 20_000 * SHIFT_MS[1] / (960 * size.workers * size.slice_s))
     within, first_s = f"deadline {size.deadline_ms:g} ms", size.first_call_s
     found = (
         Scenario("first-sample", f"a first call takes {first_s:g} s; sample, {within}", "deadline",
@@ -151,13 +168,13 @@ def scenarios(size: Size) -> dict[str, Scenario]:
                  (*as_plain, Promise("clean s", 0.5, "beyond"))),
         Scenario("slow", f"one worker +{SLOW_S:g} s, load .6", "none", ((0.6, 1),),
                  (Promise("p99.9 ms", 0.3, "times"), *NOT_WORSE, NOBODY_LOST), "slow"),
-        Scenario("hang", f"{HANGING} clients' requests never end, load .3", "none", ((0.3, 0.8),),
-                 (NOBODY_LOST, Promise("held", 2), *NOT_WORSE), "hang"),
+        Scenario("hang", f"clients' requests never end: {size.hanging}; load .3", "none",
+                 ((0.3, 0.8),), (NOBODY_LOST, Promise("held", 2), *NOT_WORSE), "hang"),
         Scenario("restart", "all workers are killed, load .05", "none", ((0.05, 1.2),),
                  (Promise("lost %", 1, "beyond"),), "restart"),
         Scenario("first", f"a first call takes {first_s:g} s; no sample, no deadline", "shift",
                  once, (NOBODY_LOST,), "first"),
         Scenario("shift", f"{SHIFT_MS[0]:g} → {SHIFT_MS[1]:g} ms, load .6 then", "shift",
-                 ((0.6, 1.6),), (*NOT_WORSE, NOBODY_LOST, Promise("late %", 50)), "shift"),
+                 ((0.6, 1.6),), (*NOT_WORSE, NOBODY_LOST, Promise("late %", learning)), "shift"),
     )  # fmt: skip
     return {one.name: one for one in found}
