@@ -60,6 +60,9 @@ CROWD = 18
 # The model's own answer: sent again or not, which on a busy machine is a matter of milliseconds.
 OWN = ("exact", "hedged")
 
+# A worker that is kept from nobody; on a busy machine it may be slow, or new since a moment ago.
+WELL = ("ok", "restarted", "slow", "suspected", "unproven")
+
 
 def until(condition, seconds=90):
     """Waits until something holds and returns it, however busy the machine is."""

@@ -1,13 +1,12 @@
 """Workers that answer wrong: what reaches clients, who is kept from them."""
 
 import pytest
-from live_server import png, same, until
+from live_server import WELL, png, same, until
 
 from approxifer_torchserve.serving.server.cluster import ClusterError
 
 LIE = {"lie": "permuted"}
 # Gets client work again; how fast it is on this machine is another matter.
-WELL = ("ok", "restarted", "slow")
 
 
 @pytest.fixture

@@ -1,12 +1,11 @@
 """Liars under the checks that come with a code: copies that vote, parities, a locator."""
 
 import pytest
-from live_server import expected, same, until
+from live_server import WELL, expected, same, until
 
 LIE = {"lie": "permuted"}
 GROSS = {"lie": "huge"}
 # Gets client work; how fast it is on this machine is another matter.
-WELL = ("ok", "restarted", "slow")
 KEPT = ("quarantined", "kept out")
 
 
