@@ -78,7 +78,8 @@ def run(
                 "model's class."),
     ] = None,
     sample: Annotated[
-        File, of_result(help="A request's body to try the wrapped handler on.")
+        File, of_result(help="A request's body to try the wrapped handler on, and for workers to "
+                        "warm up on.")
     ] = None,
     output: Annotated[File, of_result("--output", "-o", help="The archive to write.")] = None,
     export_path: Annotated[

@@ -129,6 +129,12 @@ class ApproxiferConfig(BaseModel):
     code: CodeConfig = CodeConfig()
     policy: PolicyConfig = PolicyConfig()
     envelope: Literal["auto", "none"] = "auto"
+    warm_up: bool = True
+
+    @property
+    def warms_up(self) -> bool:
+        """Whether workers run the archive's sample first; not where running has side effects."""
+        return self.enabled and self.warm_up and self.policy.idempotent
 
 
 def sections(model_yaml: Mapping[str, Any] | None) -> tuple[dict[str, Any], dict[str, Any]]:

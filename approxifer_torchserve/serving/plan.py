@@ -35,6 +35,8 @@ FOLDER = "approxifer"
 """The folder of an archive that holds what wrapping adds, so that the user's names stay free."""
 PLAN_FILE = f"{FOLDER}/plan.json"
 FORMAT = 1
+PREDICTIONS = {"explain": "False", "url_path": ""}
+"""How TorchServe marks a request to ``/predictions``, so that no KServe envelope is looked for."""
 
 Check = Literal["none", "pair", "vote", "screen", "locate"]
 
@@ -105,6 +107,18 @@ class Unwrapped(_Section):
     configFile: Inside | None = None  # noqa: N815 (the manifest's own word)
 
 
+class WarmUp(_Section):
+    """The request that a worker's process runs before it is up.
+
+    Attributes:
+        file: The archive's file with its body.
+        content_type: The body's content type.
+    """
+
+    file: Inside
+    content_type: str
+
+
 class PlanWorker(_Section):
     """The part for the worker only.
 
@@ -117,6 +131,7 @@ class PlanWorker(_Section):
         locator: The archive's file with a fitted locator; None for the code's own.
         locator_fingerprint: Which one that is.
         weights: A file of the archive for each role but ``base``.
+        warm_up: What a process runs before it is up, or None.
         unwrapped: What it takes to undo the wrapping.
     """
 
@@ -128,6 +143,7 @@ class PlanWorker(_Section):
     locator: Inside | None
     locator_fingerprint: str | None
     weights: dict[str, Inside]
+    warm_up: WarmUp | None
     unwrapped: Unwrapped
 
 

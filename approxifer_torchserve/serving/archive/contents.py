@@ -2,8 +2,9 @@
 
 The entry file and the plan always; a model-config.yaml where it differs from the user's; and, where
 they are given or asked for, the accuracy report, a locator, the weights of a code's roles
-(``archive.weights``), and the probe: the known query that every worker is asked now and then. Its
-``probe.json`` names the files, and the plugin reads it (docs/protocol.md).
+(``archive.weights``), and the sample: the request on which workers warm up, and the known query
+that every worker is asked now and then if the plan asks for probes. ``probe.json`` is there only
+then, and the plugin reads it (docs/protocol.md).
 
 All of it lies in one folder, but for the two files that TorchServe looks for at the top.
 """
@@ -24,13 +25,13 @@ from approxifer_torchserve.serving.archive.sample import SampleReport, content_t
 from approxifer_torchserve.serving.archive.settings import CONFIG_FILE, Settings
 from approxifer_torchserve.serving.archive.weights import put_weights
 from approxifer_torchserve.serving.config import SECTION, ConfigError
-from approxifer_torchserve.serving.plan import FOLDER, PLAN_FILE, Plan
+from approxifer_torchserve.serving.plan import FOLDER, PLAN_FILE, PREDICTIONS, Plan, WarmUp
 
 ENTRY_FILE = "approxifer_handler.py"
 REPORT_FILE = f"{FOLDER}/report.json"
 LOCATOR_FILE = f"{FOLDER}/locator.safetensors"
 PROBE_FILE = f"{FOLDER}/probe.json"
-BODY_FILE = f"{FOLDER}/probe.body"
+BODY_FILE = f"{FOLDER}/sample.body"
 PREDICTION_FILE = f"{FOLDER}/probe.safetensors"
 UNCALIBRATED = (
     "no locator is in the archive: this check finds gross faults only (huge numbers, NaN); fit one "
@@ -49,7 +50,7 @@ def keep_names_free(archive: Unpacked) -> None:
 def put_contents(
     archive: Unpacked, plan: Plan, settings: Settings, options: Options
 ) -> tuple[Plan, list[str]]:
-    """Puts all but the probe into an archive; a second call replaces what the first put in.
+    """Puts all but the sample into an archive; a second call replaces what the first put in.
 
     Args:
         archive: The user's files.
@@ -103,33 +104,52 @@ def _put_locator(folder: Path, source: Path, plan: Plan) -> Plan:
     return plan.with_worker(locator=LOCATOR_FILE, locator_fingerprint=locator.fingerprint)
 
 
-def put_probe(folder: Path, plan: Plan, options: Options, found: SampleReport | None) -> None:
-    """Puts the sample and the model's prediction for it in, if the plan asks for probes.
+def put_sample(
+    folder: Path, plan: Plan, settings: Settings, options: Options, found: SampleReport | None
+) -> Plan:
+    """Puts the sample in if workers warm up on it, or if the plan asks for probes.
 
     Args:
         folder: The archive's files.
         plan: How it is served.
+        settings: The user's; they may do without warm-up.
         options: What was asked for, with the sample.
         found: What became of it; None without one.
 
+    Returns:
+        The plan as it lies in the archive, which says what workers warm up on.
+
     Raises:
-        ConfigError: There is no sample, or its prediction cannot be had.
+        ConfigError: Probes are asked for, and there is no sample, or its prediction cannot be had.
     """
+    if not plan.enabled:
+        return plan
+    probed, warms_up = plan.policy.probe_every_s > 0, settings.config.warms_up
+    if probed:
+        _put_probe(folder, options, found)
+    if options.sample is None or not (probed or warms_up):
+        return plan
+    (folder / BODY_FILE).write_bytes(options.sample.read_bytes())
+    if warms_up:
+        kind = options.sample_content_type or content_type_of(options.sample)
+        plan = plan.with_worker(warm_up=WarmUp(file=BODY_FILE, content_type=kind))
+        plan.write(folder)
+    return plan
+
+
+def _put_probe(folder: Path, options: Options, found: SampleReport | None) -> None:
+    """Puts in what makes the sample a known query: the model's prediction for it."""
     key = f"{SECTION}.policy.probe_every_s"
-    if plan.policy.probe_every_s == 0:
-        return
     if options.sample is None or found is None:
         raise ConfigError(f"{key}: probes need a sample request (--sample)")
     if not found.known_prediction:
         raise ConfigError(
             f"{key}: this handler's predictions cannot be had for probes: {found.reason}"
         )
-    (folder / BODY_FILE).write_bytes(options.sample.read_bytes())
     (folder / PREDICTION_FILE).write_bytes(bytes.fromhex(found.known_prediction))
     kind = options.sample_content_type or content_type_of(options.sample)
     probe = {
-        # As TorchServe marks a request to /predictions, so that no envelope is looked for.
-        "headers": {"explain": "False", "url_path": ""},
+        "headers": PREDICTIONS,
         "parameters": [{"name": "body", "content_type": kind, "file": BODY_FILE}],
         "prediction": PREDICTION_FILE,
     }

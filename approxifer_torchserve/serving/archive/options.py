@@ -67,7 +67,8 @@ class Options(_Given):
             None for the code's own, which finds gross faults only.
         weights: Files with the weights of a code's roles, such as ParM's ``parity``: TorchScript,
             or safetensors for the model's own architecture.
-        sample: A request body to try the wrapped handler on, in a process of its own.
+        sample: A request body to try the wrapped handler on, in a process of its own; workers warm
+            up on it.
         sample_content_type: Its content type; None to go by the file's name.
     """
 

@@ -103,6 +103,7 @@ def build_plan(
             locator=None,
             locator_fingerprint=None,
             weights={},
+            warm_up=None,
             unwrapped=unwrapped or Unwrapped(),
         ),
     )

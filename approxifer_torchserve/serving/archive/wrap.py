@@ -71,13 +71,13 @@ def wrap_archive(
         coded, found = contents.wrapped(archive), None
         if options.sample is not None:
             found = run_sample(coded, options.sample, options.sample_content_type)
-            if capability.codable and not found.codable:
+            if plan.enabled and capability.codable and not found.codable:
                 why = found.reason or "the sample cannot be coded"
                 capability = capability.without_interpolation(why)
                 plan, warnings = _plan_and_fill(archive, settings, capability, options)
             capability = capability.model_copy(update={"staged": found.staged, "checked": True})
             warnings += timing.misfits(settings, found)
-        contents.put_probe(archive.folder, plan, options, found)
+        plan = contents.put_sample(archive.folder, plan, settings, options, found)
         path = pack(coded, export_path, archive_format, force)
         return ArchiveReport(
             path=path,

@@ -148,11 +148,14 @@ class Notes:
         """Adds a container."""
         self._lengths.append((container, len(container)))
 
-    def put_back(self) -> None:
+    def put_back(self, dicts: bool = True) -> None:
         """Takes out of the containers what has been added to them.
 
         What a handler *assigns* stays, unless this is to be ``whole``: the next try assigns it
         again, and it may be a connection made anew.
+
+        Args:
+            dicts: Whether dicts are among them; what a first call loads is often kept in one.
         """
         for space, before in self._spaces:
             for name in [name for name in space if name not in before]:
@@ -161,6 +164,8 @@ class Notes:
         for container, length in self._lengths:
             if type(container) is set and length:
                 continue  # which ones are new cannot be told
+            if isinstance(container, dict) and not dicts:
+                continue
             take = container.popitem if isinstance(container, dict) else container.pop
             with suppress(LookupError):  # a thread was faster
                 while len(container) > length:

@@ -105,7 +105,7 @@ class CodedService:
         self.plain = plain
         self.faults = faults
         self.replies = Replies(limit, plan.check in ("pair", "vote"))
-        state = HandlerState(entry, model_dir)
+        self.state = state = HandlerState(entry, model_dir)
         idempotent = plan.policy.idempotent
         self.whole = WholeFlow(entry, host.enter, state, idempotent)
         self.staged = None
@@ -125,6 +125,25 @@ class CodedService:
         if not any(job is not None for job in jobs):
             return self.plain(data, context)
         return self.faults.spoil(_Batch(self, data, context, jobs).serve())
+
+    def warm_up(self, row: Any, context: Any) -> bytes | Failure:
+        """Answers a request as a raw job is; nobody gets the answer.
+
+        What the handler noted in lists is taken out again. What it assigned or put into dicts
+        stays: there lies what a first call loads and compiles.
+
+        Args:
+            row: The request as TorchServe delivers it.
+            context: A context of that request alone.
+        """
+        notes = self.state.note(None)
+        try:
+            batch = _Batch(self, [row], context, [])
+            request = batch.request(0)
+            batch.answer([request])
+            return answer_of(request)
+        finally:
+            notes.put_back(dicts=False)
 
     def _jobs(self, context: Any) -> list[Job | JobError | None]:
         found: list[Job | JobError | None] = []
@@ -211,7 +230,8 @@ class _Batch:
 
     # ---- clients' requests
 
-    def _request(self, index: int) -> Request:
+    def request(self, index: int) -> Request:
+        """Returns one of the requests that came, as it came."""
         return Request(
             [self.data[index]],
             self.context.request_processor[index],
@@ -219,7 +239,7 @@ class _Batch:
         )
 
     def _serve_outsiders(self, indices: list[int]) -> None:
-        requests = [self._request(index) for index in indices]
+        requests = [self.request(index) for index in indices]
         for request in requests:
             self.host.open(request, server_only=True)
         self.service.whole.run([r for r in requests if r.failure is None])
@@ -233,14 +253,20 @@ class _Batch:
                 self.replies[index] = answer
 
     def _serve_raw(self, jobs: list[tuple[int, Job]]) -> None:
-        staged = self.service.staged
         requests: dict[int, Request] = {}
         for index, job in jobs:
-            request = self._request(index)
-            request.want = job.want
+            requests[index] = self.request(index)
+            requests[index].want = job.want
+        self.answer(list(requests.values()))
+        for index, request in requests.items():
+            self.replies[index] = self.service.replies.raw(request)
+
+    def answer(self, requests: Sequence[Request]) -> None:
+        """Runs clients' requests, and what may share their forward."""
+        staged = self.service.staged
+        for request in requests:
             self.host.open(request)
-            requests[index] = request
-        live = [r for r in requests.values() if r.failure is None]
+        live = [r for r in requests if r.failure is None]
         alone = [r for r in live if _special(r)]
         for request in alone:
             self.service.whole.run([request])
@@ -256,8 +282,6 @@ class _Batch:
             if live and metrics is not None:
                 spent = round((time.time() - start) * 1000, 2)
                 metrics.add_time("HandlerTime", spent, None, "ms")
-        for index, request in requests.items():
-            self.replies[index] = self.service.replies.raw(request)
 
     # ---- jobs of groups
 
@@ -299,7 +323,7 @@ class _Batch:
 
     def _place(self, index: int, job: Job, query: trees.Tree) -> None:
         mates = self.mates.setdefault(self.service.weights.role(job.coded), Mates())
-        self.places[index] = (mates, mates.add(query, self._request(index)))
+        self.places[index] = (mates, mates.add(query, self.request(index)))
 
     def _prediction(self, index: int, job: Job) -> None:
         mates, place = self.places[index]

@@ -10,6 +10,7 @@ import json
 import logging
 import os
 import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,13 +19,14 @@ import torch
 from ts.context import Context, RequestProcessor
 from ts.model_loader import TsModelLoader
 from ts.protocol import otf_message_handler
+from ts.service import Service
 from ts.torch_handler.base_handler import BaseHandler
 from ts.torch_handler.request_envelope.kserve import KServeEnvelope
 from ts.torch_handler.request_envelope.kservev2 import KServev2Envelope
 
 from approxifer_torchserve.faults import WorkerFaults
-from approxifer_torchserve.serving.plan import Plan
-from approxifer_torchserve.serving.worker import reader, request_ids
+from approxifer_torchserve.serving.plan import PREDICTIONS, Plan, WarmUp
+from approxifer_torchserve.serving.worker import messages, reader, request_ids
 from approxifer_torchserve.serving.worker.failures import Failure, refusal
 from approxifer_torchserve.serving.worker.limits import max_response_bytes
 from approxifer_torchserve.serving.worker.payloads import JobKey
@@ -34,6 +36,7 @@ from approxifer_torchserve.serving.worker.service import CodedService
 
 logger = logging.getLogger(__name__)
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUMBER_THREADS")
+WARM_UP = "warm-up"
 _recorded_envelope: list[type] = []
 
 
@@ -124,6 +127,8 @@ class ApproxiferService:
                 self._faults,
                 max_response_bytes(os.getpid()),
             )
+            if plan.worker.warm_up is not None:
+                warm_up(self.coded, self._host, context, plan.worker.warm_up, model_dir)
 
     def handle(self, data: list[Any], context: Any) -> Any:
         """Answers one batch; called by TorchServe."""
@@ -207,6 +212,52 @@ class TorchServeHost:
             )
             return
         request.rows, request.close, request.view = rows, envelope.format_output, view
+
+
+def warm_up(
+    coded: CodedService, host: TorchServeHost, context: Any, sample: WarmUp, model_dir: Path
+) -> None:
+    """Has a process's slow first call now, under the start-up timeout, and not for a client.
+
+    Args:
+        coded: What will serve.
+        host: Its host, which has no context yet and has none afterwards.
+        context: TorchServe's, as ``initialize`` gets it.
+        sample: What is run; a warning says so where it fails, which is no reason not to start.
+        model_dir: The unpacked archive.
+    """
+    start = time.monotonic()
+    before = getattr(host.handler, "context", None)
+    ids = None if context.metrics is None else context.metrics.request_ids
+    try:
+        body = (model_dir / sample.file).read_bytes()
+        message = messages.request(WARM_UP, {"body": (sample.content_type, body)}, PREDICTIONS)
+        (processor,), rows, _ = Service.retrieve_data_for_inference([message])
+        host.base = ContextView(context, [Request(rows, processor, WARM_UP)])
+        request_ids.working_on([WARM_UP])
+        answer = coded.warm_up(rows[0], host.base)
+        status = processor.get_response_status_code() or 200
+        if isinstance(answer, Failure):
+            failed = f"{answer.status} {answer.message}"
+        else:
+            failed = f"the handler set status {status}" if status >= 400 else ""
+    except (Exception, SystemExit) as error:
+        failed = f"{type(error).__name__}: {error}"
+    finally:
+        request_ids.working_on(())
+        host.base = None
+        if host.handler is not None:
+            host.handler.context = before
+        _metrics_of(context, ids)
+    took = f"{time.monotonic() - start:.2f} s, process {os.getpid()}"
+    if failed:
+        logger.warning(
+            "warm-up on the archive's sample failed: %s; %s; the worker starts without it",
+            failed,
+            took,
+        )
+    else:
+        logger.info("warm-up on the archive's sample took %s", took)
 
 
 def _kserve_kind(request: Request) -> type | None:
@@ -302,6 +353,6 @@ class _NoReceipts(logging.Filter):
         return not str(record.msg).startswith("Backend received inference")
 
 
-def _metrics_of(context: Any, request_ids: dict[int, str]) -> None:
+def _metrics_of(context: Any, request_ids: Any) -> None:
     if context.metrics is not None:
         context.metrics.request_ids = request_ids

@@ -118,6 +118,7 @@ def test_the_plan_of_the_protocol(tmp_path):
             "locator": None,
             "locator_fingerprint": None,
             "weights": {},
+            "warm_up": None,
             "unwrapped": {"configFile": None},
         },
     }

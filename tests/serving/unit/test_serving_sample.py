@@ -46,14 +46,18 @@ def tried(tmp_path):
     (tmp_path / "handler.py").write_text(HANDLER)
     (tmp_path / "sample.json").write_text('{"x": [1.0, 2.0]}')
 
-    def archive(seconds, policy=None, **settings):
+    def archive(seconds, policy=None, warm_up=True, **settings):
         return archived(
             tmp_path / "out",
             model_name="m",
             handler=str(tmp_path / "handler.py"),
             sample=tmp_path / "sample.json",
             settings={"seconds": seconds, **settings},
-            approxifer={"code": {"queries": 1, "stragglers": 1}, "policy": policy or {}},
+            approxifer={
+                "code": {"queries": 1, "stragglers": 1},
+                "policy": policy or {},
+                "warm_up": warm_up,
+            },
             force=True,
         )
 
@@ -67,7 +71,7 @@ def told(report, *keys):
 
 KEYS = (
     *("handler.approxifer.policy.deadline_ms", "handler.approxifer.policy.late_after_ms"),
-    *("responseTimeout", "clientTimeoutInMills"),
+    *("responseTimeout", "clientTimeoutInMills", "startupTimeout"),
 )
 
 
@@ -80,18 +84,29 @@ def test_times_that_the_model_cannot_keep_to_are_told_by_key(tried):
     )
     assert report.sample.milliseconds["raw"] > 300
     found = told(report, *KEYS)
-    assert set(found) == {key for key in KEYS if key != "responseTimeout"}
+    assert set(found) == {*KEYS[:2], "clientTimeoutInMills"}
     assert "is 200 ms, and the sample took 3" in found[KEYS[0]]
     assert "503" in found[KEYS[0]]
 
 
 def test_a_first_request_that_takes_longer_than_the_timeout_is_told(tried):
-    report = tried({"first": 1.2}, {"late_after_ms": 500}, responseTimeout=1)
+    limits = {"responseTimeout": 1, "startupTimeout": 1}
+    report = tried({"first": 1.2}, {"late_after_ms": 500}, warm_up=False, **limits)
     assert report.sample.first_ms > 1200
     assert report.sample.milliseconds["raw"] < 500
     found = told(report, *KEYS)
     assert set(found) == {"responseTimeout"}
     assert "the first request to a process took 12" in found["responseTimeout"]
+
+
+def test_where_workers_warm_up_the_first_request_has_the_time_to_start(tried):
+    limits = {"responseTimeout": 1, "startupTimeout": 1, "clientTimeoutInMills": 1000}
+    report = tried({"first": 1.2}, **limits)
+    found = told(report, *KEYS)
+    assert set(found) == {"startupTimeout"}
+    assert "the first request to a process took 12" in found["startupTimeout"]
+    assert "before it is up" in found["startupTimeout"]
+    assert told(tried({"first": 1.2}, responseTimeout=1, startupTimeout=2), *KEYS) == {}
 
 
 def test_nothing_is_told_of_times_that_nobody_set(tried):
@@ -120,3 +135,37 @@ def test_one_that_never_answers_is_ended_with_what_it_started(tried, tmp_path, m
     # A child of a child is nobody's: gone, or waits for init to collect it.
     status = Path(f"/proc/{pid.read_text()}/status")
     assert not status.exists() or "State:\tZ" in status.read_text()
+
+
+def test_a_plain_archive_is_tried_with_one_plain_request(tmp_path):
+    (tmp_path / "handler.py").write_text(HANDLER)
+    (tmp_path / "sample.json").write_text('{"x": [1.0, 2.0]}')
+    report = archived(
+        tmp_path / "out",
+        model_name="m",
+        handler=str(tmp_path / "handler.py"),
+        sample=tmp_path / "sample.json",
+        settings={"seconds": {"first": 0.3}},
+        approxifer={"enabled": False, "policy": {"probe_every_s": 10}},
+    )
+    found = report.sample
+    assert (found.staged, found.codable, found.reason) == (True, False, "enabled is false")
+    assert found.answer_bytes == len("[\n  1.0,\n  2.0\n]")
+    assert found.first_ms > 300 > found.milliseconds["raw"]
+    assert set(found.milliseconds) == {"raw"}
+    assert not report.plan.enabled
+    assert report.plan.mode == "systematic"
+    assert report.warnings == []
+
+
+def test_a_plain_archive_whose_handler_refuses_the_sample_is_not_made(tmp_path):
+    (tmp_path / "handler.py").write_text(HANDLER)
+    (tmp_path / "sample.json").write_text('{"y": 1}')
+    with pytest.raises(ArchiveError, match="raw: 503"):
+        archived(
+            tmp_path / "out",
+            model_name="m",
+            handler=str(tmp_path / "handler.py"),
+            sample=tmp_path / "sample.json",
+            approxifer={"enabled": False},
+        )
