@@ -30,7 +30,7 @@ final class Attachment {
   private final CodedQueue queue;
   private final ModelFiles files;
   private final Placement placement;
-  private final LostWorkers lost = new LostWorkers();
+  private final LostWorkers lost;
   private boolean unplaced;
   private long placeAgain;
 
@@ -38,6 +38,7 @@ final class Attachment {
     this.model = model;
     this.queue = queue;
     this.files = files;
+    lost = new LostWorkers(name(model));
     placement = new Placement(gpus(model));
   }
 

@@ -53,7 +53,9 @@ final class Look {
     return refused;
   }
 
-  /** Looks if it is time to; returns the attachment if the model is coded from now on, else null. */
+  /**
+   * Looks if it is time to; returns the attachment if the model is coded from now on, else null.
+   */
   Attachment look(long now) {
     if (decided || now - next < 0) {
       return null;
