@@ -9,6 +9,7 @@ from pathlib import Path
 
 import jpype
 import pytest
+from plans import plan_json
 
 
 @pytest.fixture(scope="module")
@@ -177,3 +178,141 @@ def test_a_worker_is_known_behind_a_launcher_too(ts_package, shell, ours):
 def test_a_process_that_is_not_below_us_is_no_worker(ts_package):
     parent = jpype.JClass("java.lang.ProcessHandle").of(os.getppid()).get()
     assert not ts_package.call("Restart", "isBelow", parent, jpype.JLong(os.getpid()))
+
+
+class Looking:
+    """A model that the watcher looks at, with a clock of the test's own."""
+
+    def __init__(self, core, ts_package, folder):
+        self.core, self.ts, self.folder, self.now = core, ts_package, folder, 5_000_000_000
+        self.model = model(folder)
+        self.timers = core.Timers(core.Clock.SYSTEM)
+        kind = jpype.JClass("java.lang.Class").forName("org.approxifer.torchserve.ts.Look")
+        (make,) = kind.getDeclaredConstructors()
+        make.setAccessible(True)
+        now = jpype.java.lang.Long(self.now)
+        self.kind, self.found = kind, make.newInstance(self.model, self.timers, now)
+
+    def look(self, after_ms=0):
+        """True if it is coded from now on."""
+        self.now += int(after_ms * 1e6)
+        now = jpype.java.lang.Long(self.now)
+        return self.ts.call("Look", "look", now, on=self.found) is not None
+
+    @property
+    def refused(self):
+        return self.ts.call("Look", "refused", on=self.found)
+
+    @property
+    def queue(self):
+        return self.ts.call("Internals", "jobs", self.model)[self.model.DEFAULT_DATA_QUEUE]
+
+    @property
+    def served(self):
+        return str(self.queue.getClass().getSimpleName())
+
+    def write(self, text):
+        (self.folder / "approxifer").mkdir(exist_ok=True)
+        (self.folder / "approxifer" / "plan.json").write_text(text)
+
+    def offer(self):
+        """Puts a request into the model's queue; what it is answered comes into the list."""
+        answers = jpype.JClass("java.util.ArrayList")()
+        noted = jpype.JClass("org.approxifer.torchserve.ts.NotedJob")
+        self.queue.offer(noted(self.model, answers))
+        return answers
+
+    @property
+    def next(self):
+        field = self.kind.getDeclaredField("next")
+        field.setAccessible(True)
+        return int(field.get(self.found))
+
+
+@pytest.fixture
+def looking(core, ts_package, tmp_path):
+    return Looking(core, ts_package, tmp_path / "m")
+
+
+def test_a_plan_that_comes_while_unpacking_is_found(looking):
+    assert not looking.look()
+    looking.write(plan_json())
+    assert not looking.look(50), "not each time: most models have none"
+    assert looking.look(60)
+    assert (looking.served, looking.refused) == ("CodedQueue", None)
+    assert not looking.look(60_000), "once is enough"
+
+
+def test_a_model_without_a_plan_is_left_alone_after_a_minute(looking):
+    queue = looking.queue
+    for _ in range(10):
+        assert not looking.look(10_000)
+    assert looking.queue.equals(queue)
+    looking.write(plan_json())
+    assert not looking.look(100_000)
+
+
+@pytest.mark.parametrize(
+    ("plan", "said"),
+    [
+        ("{", "plan.json"),
+        (plan_json(format=99), "format"),
+        (plan_json(mode="nonsense"), "mode"),
+        ("[]", "plan.json"),
+    ],
+)
+def test_a_plan_that_cannot_be_read_refuses_its_requests(looking, plan, said):
+    looking.write(plan)
+    waiting = looking.offer()
+    assert not looking.look()
+    assert looking.served == "RefusingQueue"
+    assert said in str(looking.refused)
+    for answers in (waiting, looking.offer()):
+        (answer,) = answers
+        assert str(answer).startswith("503 m version 1.0 is not served: ")
+        assert str(looking.refused) in str(answer)
+    assert not looking.look(100)
+    looking.write(plan_json())
+    assert looking.look(10_000)
+    assert (looking.served, looking.refused) == ("CodedQueue", None)
+
+
+def test_a_refused_model_that_is_to_be_plain_is_so(looking):
+    looking.write("{")
+    assert not looking.look()
+    looking.write(plan_json(enabled=False))
+    assert not looking.look(10_000)
+    assert (looking.served, looking.refused) == ("LinkedBlockingDeque", None)
+    assert looking.queue.remainingCapacity() == 100
+
+
+def test_a_refused_model_does_not_become_plain_because_its_plan_is_gone(looking):
+    looking.write("{")
+    assert not looking.look()
+    (looking.folder / "approxifer" / "plan.json").unlink()
+    for _ in range(10):
+        assert not looking.look(10_000)
+    assert looking.served == "RefusingQueue"
+
+
+def test_a_key_that_can_be_written_later_is_tried_again(looking):
+    looking.write(plan_json())
+    key = looking.folder / f"approxifer-{os.getpid()}.key"
+    (key / "x").mkdir(parents=True)
+    queue = looking.queue
+    assert not looking.look()
+    assert looking.queue.equals(queue), "served plainly meanwhile, as the page says"
+    (key / "x").rmdir()
+    assert not looking.look(50)
+    assert looking.look(60)
+    assert looking.served == "CodedQueue"
+
+
+def test_looks_become_rarer(looking):
+    looking.write("{")
+    read = 0
+    for _ in range(1000):
+        before = looking.next
+        looking.look(20)
+        read += looking.next != before
+    assert 6 <= read <= 10, "within 20 s at 0, .1, .3, .7, 1.5, 3.1, 6.3, 12.7"

@@ -53,9 +53,9 @@ def reflect(configured):
             return method.invoke(lost, *given)
 
         def lost(self):
-            made = self.lost_type.getDeclaredConstructor()
+            (made,) = self.lost_type.getDeclaredConstructors()
             made.setAccessible(True)
-            return made.newInstance()
+            return made.newInstance("m version 1.0")
 
     return Reflect()
 

@@ -1,5 +1,7 @@
 """Whom the policy trusts, and how a worker gets its trust back."""
 
+import random
+
 import jpype
 import pytest
 
@@ -160,3 +162,36 @@ def test_who_was_scaled_away_is_forgotten(trust):
     assert trust.up() == 2
     assert trust.counted() == 1
     assert not trust.up("w5")
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_count_is_made_anew_after_whatever_changes_it(core, seed):
+    """It is kept between changes, since each admission asks for it."""
+    trust, dice, now = core.policy.Trust(), random.Random(seed), 0
+    count = trust.getClass().getDeclaredMethod("count")
+    count.setAccessible(True)
+    names = [f"w{i}" for i in range(6)]
+    seen = set()
+    for _ in range(3000):
+        worker, now = dice.choice(names), now + SECOND
+        slow = [dice.uniform(3, 9)] * 3
+        what, *given = dice.choice(
+            [
+                ("asked", worker),
+                ("asked", worker),
+                ("left", worker),
+                ("failed", worker),
+                ("cleared", worker),
+                ("eject", worker),
+                ("shadowed", worker),
+                ("shadowEnded", worker, dice.random() < 0.8, now),
+                ("keep", jpype.java.util.HashSet(dice.sample(names, 5))),
+                *[("answered", worker, took, False) for took in (0.0, 1.0, 1.0, 1.0, *slow)],
+            ]
+        )
+        for _ in range(3 if what == "answered" else 1):
+            getattr(trust, what)(*given)
+        kept = trust.counted()
+        assert kept == float(count.invoke(trust)), what
+        seen.add(kept)
+    assert len(seen) > 20, "slow ones count as their share"

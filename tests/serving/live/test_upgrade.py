@@ -1,4 +1,4 @@
-"""The upgrade that docs/operations.md describes: its very commands, under load."""
+"""The upgrade that docs/operations.md describes: its very commands, under load and probes."""
 
 import re
 import shlex
@@ -6,8 +6,10 @@ import shutil
 import subprocess
 import sys
 import textwrap
+import threading
 from pathlib import Path
 
+import httpx
 import pytest
 from live_server import OWN, Load, png, until
 from typer.testing import CliRunner
@@ -25,6 +27,34 @@ def documented():
     assert [words[1] for words in lines] == ["archive", "deploy", "status", "deploy", "undeploy"]
     back = re.search(r"`(approxifer deploy [^`]+)`", section)[1]
     return lines, shlex.split(back)
+
+
+class Probe:
+    """Asks for readiness again and again, as Kubernetes does, and notes who said what."""
+
+    def __init__(self, live, *paths):
+        self.live, self.paths = live, paths
+        self.told = []
+        self.stopped = threading.Event()
+        self.thread = threading.Thread(target=self._run)
+
+    def _run(self):
+        with httpx.Client(
+            base_url=self.live.server.inference, headers=self.live.http.headers, timeout=60
+        ) as http:
+            while not self.stopped.wait(0.02):
+                for path in self.paths:
+                    reply = http.get(path)
+                    said = "" if reply.is_success else reply.text
+                    self.told.append((path, reply.status_code, said))
+
+    def __enter__(self):
+        self.thread.start()
+        return self
+
+    def __exit__(self, *error):
+        self.stopped.set()
+        self.thread.join(70)
 
 
 @pytest.fixture
@@ -76,7 +106,7 @@ def test_the_documented_upgrade_loses_nothing(live, resnet):
         return live.http.get("/coded/resnet").json()["models"]
 
     run(archive)
-    with Load(live, "resnet", clients=2) as light:
+    with Load(live, "resnet", clients=2) as light, Probe(live, "/coded/resnet", "/ping") as probe:
         run(deploy)
         assert {s["version"] for s in states() if s["ready"]} == {"1.0", "2.0"}
         assert "resnet 2.0" in run(status)
@@ -89,6 +119,9 @@ def test_the_documented_upgrade_loses_nothing(live, resnet):
         run(undeploy)
         assert answered_by() == {"2.0"}
     light.check_all_right()
+    assert len(probe.told) > 20
+    unready = [told for told in probe.told if told[1] != 200]
+    assert not unready, "the upgrade took the pod out of service"
     assert live.post("resnet", png(1)).headers["x-approxifer-outcome"] in OWN
 
 
@@ -107,9 +140,25 @@ def test_the_documented_probe_follows_readiness(live, tmp_path):
     live.cluster.scale("classic", 0)
     try:
         until(lambda: probe() != 0)
+        told = live.http.get("/coded/classic")
+        assert (told.status_code, told.json()["state"]) == (503, "scaled to 0")
+        assert "scaled to 0" in live.http.get("/ping").json()["models"]["classic"]
     finally:
         live.cluster.scale("classic", 3)
     until(lambda: probe() == 0)
+
+
+def test_readiness_of_a_name_is_its_default_versions(live, resnet):
+    run(documented()[0][0])
+    live.cluster.register("resnet-v2.mar", version="2.0", workers=0)
+    told = live.http.get("/coded/resnet")
+    assert (told.status_code, told.json()["default_version"]) == (200, "1.0")
+    states = {state["version"]: state["state"] for state in told.json()["models"]}
+    assert states == {"1.0": "ready", "2.0": "scaled to 0"}
+    live.cluster.set_default("resnet", "2.0")
+    told = live.http.get("/coded/resnet")
+    assert (told.status_code, told.json()["default_version"]) == (503, "2.0")
+    assert told.json()["ready"] is False
 
 
 def test_a_second_version_needs_no_name(live, resnet):

@@ -6,6 +6,7 @@ import java.util.List;
 import java.util.Map;
 import java.util.Set;
 import java.util.TreeMap;
+import java.util.TreeSet;
 import java.util.function.Predicate;
 import org.approxifer.torchserve.core.policy.Trust;
 
@@ -58,8 +59,14 @@ public final class Ledger {
 
   /** True if one more worker may be kept from clients: half of them at most. */
   public boolean mayQuarantine() {
-    long quarantined = workers.values().stream().filter(entry -> entry.quarantined).count();
-    return 2 * (quarantined + 1) <= workers.size();
+    return 2 * (quarantined().size() + 1) <= workers.size();
+  }
+
+  /** Who is kept from clients. */
+  public Set<String> quarantined() {
+    Set<String> quarantined = new TreeSet<>(workers.keySet());
+    quarantined.removeIf(worker -> !workers.get(worker).quarantined);
+    return quarantined;
   }
 
   /** Keeps a worker from clients, or no longer. */

@@ -293,6 +293,11 @@ public final class Router {
     return changed(() -> probation.readmit(worker));
   }
 
+  /** Workers that are kept from clients. */
+  public Set<String> quarantined() {
+    return asked(ledger::quarantined);
+  }
+
   // ----------------------------------------------------------------- report
 
   /** Clients that wait for a worker. */

@@ -6,18 +6,14 @@ import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.Set;
-import java.util.UUID;
-import java.util.concurrent.LinkedBlockingDeque;
 import java.util.stream.IntStream;
 import org.approxifer.torchserve.core.Clock;
 import org.approxifer.torchserve.core.KnownQuery;
 import org.approxifer.torchserve.core.Placement;
 import org.approxifer.torchserve.core.Plan;
+import org.approxifer.torchserve.core.Readiness;
 import org.approxifer.torchserve.core.Router;
 import org.approxifer.torchserve.core.Timers;
-import org.pytorch.serve.job.Job;
-import org.pytorch.serve.util.messages.RequestInput;
-import org.pytorch.serve.util.messages.WorkerCommands;
 import org.pytorch.serve.wlm.Model;
 import org.pytorch.serve.wlm.ModelManager;
 import org.pytorch.serve.wlm.WorkerState;
@@ -28,18 +24,21 @@ import org.slf4j.LoggerFactory;
 /** One model version whose queue is ours. */
 final class Attachment {
   private static final Logger LOGGER = LoggerFactory.getLogger(Attachment.class);
-  private static final long[] DRAIN_AGAIN_MS = {20, 200, 2000};
+  private static final long PLACE_AGAIN_NANOS = 1_000_000_000L;
 
   private final Model model;
   private final CodedQueue queue;
   private final ModelFiles files;
   private final Placement placement;
-  private final LostWorkers lost = new LostWorkers();
+  private final LostWorkers lost;
+  private boolean unplaced;
+  private long placeAgain;
 
   private Attachment(Model model, CodedQueue queue, ModelFiles files) {
     this.model = model;
     this.queue = queue;
     this.files = files;
+    lost = new LostWorkers(name(model));
     placement = new Placement(gpus(model));
   }
 
@@ -64,29 +63,26 @@ final class Attachment {
     return null;
   }
 
-  /** Swaps the model's queue for a coded one and moves over what waits in the old one. */
-  static Attachment attach(Model model, Plan plan, Timers timers) throws IOException {
-    String name = model.getModelName();
-    String version = model.getVersion();
-    LinkedBlockingDeque<Job> old = Internals.jobs(model).get(Model.DEFAULT_DATA_QUEUE);
-    int limit = old.size() + old.remainingCapacity();
-    KnownQuery known = ProbeFile.read(model.getModelDir().toPath());
+  /**
+   * Swaps the model's queue for a coded one.
+   *
+   * @param known its archive's known query; null if it has none
+   * @throws IOException if the workers' key cannot be written; the model is as it was then
+   */
+  static Attachment attach(Model model, Plan plan, KnownQuery known, Timers timers)
+      throws IOException {
     ModelFiles files = ModelFiles.open(model);
     Router router =
-        new Router(name + " version " + version, plan, limit, files.signer(), Clock.SYSTEM, timers);
+        new Router(name(model), plan, Queues.limit(model), files.signer(), Clock.SYSTEM, timers);
     router.onRestart(worker -> Restart.worker(model, worker));
     if (known != null) {
       router.probeWith(known);
     }
-    CodedQueue queue = new CodedQueue(name, version, router, Internals.lock(model));
-    Internals.jobs(model).put(Model.DEFAULT_DATA_QUEUE, queue);
-    drain(old, queue);
-    for (long delay : DRAIN_AGAIN_MS) {
-      // A request handler may have fetched the old queue just before the swap.
-      timers.after(delay * 1_000_000, () -> drain(old, queue));
-    }
-    wake(model, old);
-    return new Attachment(model, queue, files);
+    CodedQueue queue =
+        new CodedQueue(model.getModelName(), model.getVersion(), router, Internals.lock(model));
+    Attachment attachment = new Attachment(model, queue, files);
+    Queues.swap(model, queue, timers); // last, so that nothing is left half done
+    return attachment;
   }
 
   Model model() {
@@ -106,16 +102,37 @@ final class Attachment {
     lost.update(threads, System.nanoTime());
     Set<String> workers = new HashSet<>();
     for (WorkerThread worker : threads) {
-      workers.add(worker.getWorkerId());
+      if (worker != null) { // TorchServe copies the list without a lock
+        workers.add(worker.getWorkerId());
+      }
     }
     queue.router().guard(workers, registered);
-    try {
-      if (registered && placement.update(workers)) {
-        files.place(model, placement.byWorker());
-      }
-    } catch (IOException e) {
-      LOGGER.error("{}: workers keep TorchServe's own GPUs", model.getModelName(), e);
+    if (registered) {
+      place(workers, System.nanoTime());
     }
+  }
+
+  /** Tells the workers their GPUs; again after a while if the file could not be written. */
+  private void place(Set<String> workers, long now) {
+    boolean changed = placement.update(workers);
+    if (!changed && !(unplaced && now - placeAgain >= 0)) {
+      return;
+    }
+    try {
+      files.place(model, placement.byWorker());
+      unplaced = false;
+    } catch (IOException e) {
+      if (!unplaced) { // each time would fill the log
+        LOGGER.error("{}: workers keep TorchServe's own GPUs; it is tried again", name(model), e);
+      }
+      unplaced = true;
+      placeAgain = now + PLACE_AGAIN_NANOS;
+    }
+  }
+
+  /** Model and version, for messages. */
+  static String name(Model model) {
+    return model.getModelName() + " version " + model.getVersion();
   }
 
   /** The devices TorchServe would choose from; {@code APPROXIFER_FAKE_GPUS} pretends, for tests. */
@@ -143,9 +160,17 @@ final class Attachment {
 
   /** Workers that have loaded the model and are connected. */
   int liveWorkers(ModelManager models) {
-    int live = 0;
+    return live(model, models).size();
+  }
+
+  /** Ids of the workers that have loaded a model and are connected. */
+  static Set<String> live(Model model, ModelManager models) {
+    Set<String> live = new HashSet<>();
     for (WorkerThread worker : models.getWorkers(model.getModelVersionName())) {
-      live += worker.getState() == WorkerState.WORKER_MODEL_LOADED ? 1 : 0;
+      // TorchServe copies the list without a lock: there may be holes.
+      if (worker != null && worker.getState() == WorkerState.WORKER_MODEL_LOADED) {
+        live.add(worker.getWorkerId());
+      }
     }
     return live;
   }
@@ -155,9 +180,13 @@ final class Attachment {
     return Math.max(1, Math.min(queue.router().neededWorkers(), model.getMinWorkers()));
   }
 
-  /** True if requests can be answered as the archive promises. */
-  boolean ready(ModelManager models) {
-    return liveWorkers(models) >= neededWorkers();
+  /** Whether requests can be answered as the archive promises, and why not. */
+  Readiness readiness(ModelManager models) {
+    Set<String> usable = live(model, models);
+    int live = usable.size();
+    usable.removeAll(queue.router().quarantined());
+    return Readiness.of(
+        registered(models), model.getMinWorkers(), neededWorkers(), live, usable.size());
   }
 
   /** Plain maps and numbers for GET /coded. */
@@ -165,7 +194,7 @@ final class Attachment {
     Map<String, Object> report = new LinkedHashMap<>();
     report.put("model", model.getModelName());
     report.put("version", model.getVersion());
-    report.put("ready", ready(models));
+    NamedReadiness.describe(readiness(models), report);
     report.put("live_workers", liveWorkers(models));
     report.put("needed_workers", neededWorkers());
     report.put("gpus", placement.byWorker());
@@ -178,48 +207,6 @@ final class Attachment {
       return models.getModel(model.getModelName(), model.getVersion()) == model;
     } catch (Exception e) { // ModelVersionNotFoundException, checked, from another class loader
       return false;
-    }
-  }
-
-  private static void drain(LinkedBlockingDeque<Job> old, CodedQueue queue) {
-    for (Job job = old.poll(); job != null; job = old.poll()) {
-      if (job instanceof WakeUp) {
-        old.offerLast(job); // for the worker that is still blocked on the old queue
-        return;
-      }
-      queue.offer(job);
-    }
-  }
-
-  /** A worker may be blocked on the old queue: a batch of jobs that nobody waits for frees it. */
-  private static void wake(Model model, LinkedBlockingDeque<Job> old) {
-    if (Internals.lock(model).isLocked()) {
-      for (int i = 0; i < Math.max(1, model.getBatchSize()); i++) {
-        old.offer(new WakeUp(model));
-      }
-    }
-  }
-
-  /** An empty request to a worker that waits on the replaced queue. Its answer goes nowhere. */
-  private static final class WakeUp extends Job {
-    WakeUp(Model model) {
-      super(
-          model.getModelName(),
-          model.getVersion(),
-          WorkerCommands.PREDICT,
-          new RequestInput(UUID.randomUUID().toString()));
-    }
-
-    @Override
-    public void response(
-        byte[] body, CharSequence type, int status, String phrase, Map<String, String> headers) {}
-
-    @Override
-    public void sendError(int status, String error) {}
-
-    @Override
-    public boolean isOpen() {
-      return true;
     }
   }
 }

@@ -8,6 +8,7 @@ import java.util.ArrayList;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
+import org.approxifer.torchserve.core.Readiness;
 import org.pytorch.serve.servingsdk.Context;
 import org.pytorch.serve.servingsdk.ModelServerEndpoint;
 import org.pytorch.serve.servingsdk.annotations.Endpoint;
@@ -17,8 +18,8 @@ import org.pytorch.serve.servingsdk.http.Response;
 import org.pytorch.serve.wlm.ModelManager;
 
 /**
- * {@code GET /coded[/(model)]}: state of the coded models; for one model 503 while it has fewer
- * live workers than its code needs. Loading this class starts the plugin.
+ * {@code GET /coded[/(model)]}: state of the coded models; for one model 503 while its default
+ * version is not ready. Loading this class starts the plugin.
  */
 @Endpoint(
     urlPattern = "coded",
@@ -64,27 +65,45 @@ public final class CodedEndpoint extends ModelServerEndpoint {
     String path = request.getRequestURI().split("\\?", 2)[0];
     String[] segments = path.split("/");
     String wanted = segments.length > 2 ? segments[2] : null;
-    List<Object> reports = new ArrayList<>();
-    boolean ready = true;
-    for (Attachment attachment : watcher.attachments()) {
-      if (wanted == null || wanted.equals(attachment.model().getModelName())) {
-        reports.add(attachment.report(ModelManager.getInstance()));
-        ready &= attachment.ready(ModelManager.getInstance());
-      }
-    }
+    NamedReadiness named = wanted == null ? null : watcher.readiness(wanted);
     Map<String, Object> body = new LinkedHashMap<>();
-    if (wanted != null && reports.isEmpty()) {
+    if (wanted != null && named == null) {
       response.setStatus(404);
       body.put("code", 404);
       body.put("type", "ModelNotFoundException");
       body.put("message", "no coded model \"" + wanted + "\" is registered; GET /coded lists them");
     } else {
-      body.put("models", reports);
-      if (wanted != null && !ready) {
-        response.setStatus(503); // so that it can be a readiness probe
+      if (named != null) {
+        body.put("default_version", named.version());
+        NamedReadiness.describe(named.readiness(), body);
+        response.setStatus(named.readiness().ready() ? 200 : 503); // for a readiness probe
       }
+      body.put("models", reports(wanted));
     }
     response.setContentType("application/json");
     response.getOutputStream().write(GSON.toJson(body).getBytes(StandardCharsets.UTF_8));
+  }
+
+  /** Each version of a model, or of all if none is named. */
+  private List<Object> reports(String wanted) {
+    List<Object> reports = new ArrayList<>();
+    for (Attachment attachment : watcher.attachments()) {
+      if (wanted == null || wanted.equals(attachment.model().getModelName())) {
+        reports.add(attachment.report(ModelManager.getInstance()));
+      }
+    }
+    watcher
+        .refused()
+        .forEach(
+            (model, why) -> {
+              if (wanted == null || wanted.equals(model.getModelName())) {
+                Map<String, Object> report = new LinkedHashMap<>();
+                report.put("model", model.getModelName());
+                report.put("version", model.getVersion());
+                NamedReadiness.describe(Readiness.refused(why), report);
+                reports.add(report);
+              }
+            });
+    return reports;
   }
 }

@@ -19,8 +19,17 @@ final class LostWorkers {
   private static final Logger LOGGER = LoggerFactory.getLogger(LostWorkers.class);
   private static final long PATIENCE_NANOS = 2_000_000_000L;
 
+  private final String model;
+
   /** Monotonic time in ns at which each worker was last listed. */
   private final Map<WorkerThread, Long> lastListed = new IdentityHashMap<>();
+
+  /**
+   * @param model model and version, for messages
+   */
+  LostWorkers(String model) {
+    this.model = model;
+  }
 
   /** Notes who is listed now; ends who has not been for a while although nobody stopped it. */
   void update(List<WorkerThread> listed, long now) {
@@ -47,12 +56,13 @@ final class LostWorkers {
     return lastListed.isEmpty();
   }
 
-  private static void end(WorkerThread worker) {
-    LOGGER.warn("worker {} is ended: TorchServe lost it on removal", worker.getWorkerId());
+  private void end(WorkerThread worker) {
+    LOGGER.warn(
+        "worker {} of {} is ended: TorchServe lost it on removal", worker.getWorkerId(), model);
     try {
       worker.shutdown();
     } catch (RuntimeException e) {
-      LOGGER.debug("the same again; by then its thread has been told to end", e);
+      LOGGER.debug("{}: the same again; by then its thread has been told to end", model, e);
     }
   }
 }

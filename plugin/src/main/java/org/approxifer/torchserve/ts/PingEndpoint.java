@@ -2,6 +2,9 @@ package org.approxifer.torchserve.ts;
 
 import java.io.IOException;
 import java.nio.charset.StandardCharsets;
+import java.util.LinkedHashMap;
+import java.util.Map;
+import org.approxifer.torchserve.core.Readiness;
 import org.pytorch.serve.http.StatusResponse;
 import org.pytorch.serve.servingsdk.Context;
 import org.pytorch.serve.servingsdk.ModelServerEndpoint;
@@ -11,11 +14,10 @@ import org.pytorch.serve.servingsdk.http.Request;
 import org.pytorch.serve.servingsdk.http.Response;
 import org.pytorch.serve.util.ApiUtils;
 import org.pytorch.serve.util.JsonUtils;
-import org.pytorch.serve.wlm.ModelManager;
 
 /**
- * {@code GET /ping}: TorchServe's own answer, and 503 while a coded model has fewer live workers
- * than its code needs, if the server's environment sets {@code APPROXIFER_PING=ready}.
+ * {@code GET /ping}: TorchServe's own answer, and 503 while the default version of a coded model is
+ * not ready, if the server's environment sets {@code APPROXIFER_PING=ready}.
  */
 @Endpoint(
     urlPattern = "ping",
@@ -35,17 +37,29 @@ public final class PingEndpoint extends ModelServerEndpoint {
   @Override
   public void doGet(Request request, Response response, Context context) throws IOException {
     int status = ApiUtils.isModelHealthy() ? 200 : 500;
+    Map<String, String> unready = new LinkedHashMap<>();
     if (READY) {
-      for (Attachment attachment : watcher.attachments()) {
-        if (!attachment.ready(ModelManager.getInstance())) {
-          status = 503;
-        }
-      }
+      watcher
+          .readiness()
+          .forEach(
+              (name, named) -> {
+                Readiness readiness = named.readiness();
+                if (!readiness.ready()) {
+                  unready.put(name, readiness.state() + ": " + readiness.reason());
+                }
+              });
+    }
+    if (!unready.isEmpty()) {
+      status = 503;
     }
     response.setStatus(status);
     response.setContentType("application/json");
     StatusResponse body = new StatusResponse(status == 200 ? "Healthy" : "Unhealthy", status);
-    String json = JsonUtils.GSON_PRETTY_EXPOSED.toJson(body) + "\n";
+    String json =
+        unready.isEmpty()
+            ? JsonUtils.GSON_PRETTY_EXPOSED.toJson(body)
+            : JsonUtils.GSON_PRETTY.toJson(Map.of("status", body.getStatus(), "models", unready));
+    json += "\n";
     response.getOutputStream().write(json.getBytes(StandardCharsets.UTF_8));
   }
 }

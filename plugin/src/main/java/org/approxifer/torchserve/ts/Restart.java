@@ -17,19 +17,19 @@ final class Restart {
   static void worker(Model model, String id) {
     for (WorkerThread thread : ModelManager.getInstance().getWorkers(model.getModelVersionName())) {
       if (thread.getWorkerId().equals(id)) {
-        end(thread.getPid(), id);
+        end(thread.getPid(), "worker " + id + " of " + Attachment.name(model));
       }
     }
   }
 
-  private static void end(int pid, String id) {
+  private static void end(int pid, String worker) {
     // A worker that has not started reports -1, and a pid may belong to somebody else by now.
     ProcessHandle process = pid > 1 ? ProcessHandle.of(pid).orElse(null) : null;
     if (process != null && isWorkerOfOurs(process)) {
-      LOGGER.warn("worker {} (pid {}) is restarted", id, pid);
+      LOGGER.warn("{} (pid {}) is restarted", worker, pid);
       process.destroyForcibly();
     } else {
-      LOGGER.error("worker {} is not restarted: pid {} is not a worker of this server", id, pid);
+      LOGGER.error("{} is not restarted: pid {} is not a worker of this server", worker, pid);
     }
   }
 

@@ -1,9 +1,5 @@
 package org.approxifer.torchserve.ts;
 
-import com.google.gson.JsonParseException;
-import java.io.IOException;
-import java.nio.file.Files;
-import java.nio.file.Path;
 import java.util.Collections;
 import java.util.IdentityHashMap;
 import java.util.List;
@@ -13,7 +9,6 @@ import java.util.concurrent.CopyOnWriteArrayList;
 import java.util.concurrent.atomic.AtomicBoolean;
 import java.util.concurrent.locks.LockSupport;
 import org.approxifer.torchserve.core.Clock;
-import org.approxifer.torchserve.core.Plan;
 import org.approxifer.torchserve.core.Timers;
 import org.pytorch.serve.wlm.Model;
 import org.pytorch.serve.wlm.ModelManager;
@@ -31,13 +26,12 @@ final class Watcher implements Runnable {
   private static final Watcher INSTANCE = new Watcher();
   private static final long WATCH_NANOS = 20_000_000L;
   private static final long GUARD_NANOS = 50_000_000L;
-  private static final String PLAN = "approxifer/plan.json";
 
   private final Timers timers = new Timers(Clock.SYSTEM);
   private final List<Attachment> attachments = new CopyOnWriteArrayList<>();
 
-  /** Models that have been looked at. */
-  private final Set<Model> seen = Collections.newSetFromMap(new IdentityHashMap<>());
+  /** What was found at each model there is. */
+  private final Map<Model, Look> looks = Collections.synchronizedMap(new IdentityHashMap<>());
 
   private Watcher() {}
 
@@ -59,69 +53,82 @@ final class Watcher implements Runnable {
     return attachments;
   }
 
+  /** Models whose requests are refused now, and why. */
+  Map<Model, String> refused() {
+    Map<Model, String> refused = new IdentityHashMap<>();
+    synchronized (looks) {
+      looks.forEach(
+          (model, look) -> {
+            String why = look.refused();
+            if (why != null) {
+              refused.put(model, why);
+            }
+          });
+    }
+    return refused;
+  }
+
+  /** Readiness of a name, or null if none of its versions is coded or refused. */
+  NamedReadiness readiness(String name) {
+    return NamedReadiness.of(name, attachments, refused(), ModelManager.getInstance());
+  }
+
+  /** Readiness of each registered name of which a version is coded or refused. */
+  Map<String, NamedReadiness> readiness() {
+    return NamedReadiness.all(attachments, refused(), ModelManager.getInstance());
+  }
+
   @Override
   public void run() {
     long watch = System.nanoTime();
     long guard = watch;
     while (true) {
-      safely(timers::runDue);
+      safely("timers", timers::runDue);
       long now = System.nanoTime();
       ModelManager models = ModelManager.getInstance();
       if (models != null && now - watch >= 0) {
         watch = now + WATCH_NANOS;
-        safely(() -> watch(models));
+        safely("models", () -> watch(models, now));
       }
       if (models != null && now - guard >= 0) {
         guard = now + GUARD_NANOS;
-        attachments.forEach(attachment -> safely(() -> guard(attachment, models)));
+        attachments.forEach(
+            attachment ->
+                safely(Attachment.name(attachment.model()), () -> guard(attachment, models)));
       }
       LockSupport.parkNanos(this, timers.untilNext(WATCH_NANOS));
     }
   }
 
   /** Without this thread nothing is late, attached, or ended: nothing that is thrown ends it. */
-  private static void safely(Runnable work) {
+  private static void safely(String what, Runnable work) {
     try {
       work.run();
     } catch (Throwable e) {
-      LOGGER.error("the watcher goes on after an error", e);
+      LOGGER.error("{}: the watcher goes on after an error", what, e);
     }
   }
 
-  private void watch(ModelManager models) {
+  private void watch(ModelManager models, long now) {
     Set<Model> present = Collections.newSetFromMap(new IdentityHashMap<>());
     for (Map.Entry<String, ModelVersionedRefs> entry : models.getAllModels()) {
       for (Map.Entry<String, Model> version : entry.getValue().getAllVersions()) {
         present.add(version.getValue());
       }
     }
-    seen.retainAll(present);
+    looks.keySet().retainAll(present);
+    // TorchServe puts a model back whose workers it could not end in time: it is coded already.
+    attachments.forEach(attachment -> present.remove(attachment.model()));
     for (Model model : present) {
-      if (seen.add(model)) {
-        attach(model);
-      }
+      Look look = looks.computeIfAbsent(model, fresh -> new Look(fresh, timers, now));
+      safely(Attachment.name(model), () -> attach(look, now));
     }
   }
 
-  private void attach(Model model) {
-    String name = model.getModelName() + " version " + model.getVersion();
-    Path file = model.getModelDir().toPath().resolve(PLAN);
-    if (!Files.isRegularFile(file)) {
-      return;
-    }
-    try {
-      Plan plan = Plan.parse(Files.readString(file));
-      String refusal = Attachment.refusal(model);
-      if (!plan.enabled()) {
-        LOGGER.info("{} is served plainly: handler.approxifer.enabled is false", name);
-      } else if (refusal != null) {
-        LOGGER.error("{} is served plainly: {}", name, refusal);
-      } else {
-        attachments.add(Attachment.attach(model, plan, timers));
-        LOGGER.info("{} is served coded", name);
-      }
-    } catch (IOException | JsonParseException e) {
-      LOGGER.error("{} is served plainly: {}", name, e.getMessage());
+  private void attach(Look look, long now) {
+    Attachment attachment = look.look(now);
+    if (attachment != null) {
+      attachments.add(attachment);
     }
   }
 
@@ -130,10 +137,7 @@ final class Watcher implements Runnable {
     if (attachment.finished()) {
       attachments.remove(attachment);
       attachment.detach();
-      LOGGER.info(
-          "{} version {} is no longer served",
-          attachment.model().getModelName(),
-          attachment.model().getVersion());
+      LOGGER.info("{} is no longer served", Attachment.name(attachment.model()));
     }
   }
 }

@@ -36,6 +36,8 @@ public final class Trust {
   /** What a first call costs while none has been seen, in medians. */
   private static final double FIRST_CALL = 10;
 
+  private static final double UNKNOWN = -1;
+
   private final Map<String, Standing> workers = new HashMap<>();
 
   /** How long the last jobs of all took, over the medians of their classes. */
@@ -47,6 +49,9 @@ public final class Trust {
   private int proven;
   private int looksSlow;
   private double firstCall = FIRST_CALL;
+
+  /** What {@link #counted} found, or {@link #UNKNOWN}: it is asked at each admission. */
+  private double counted = UNKNOWN;
 
   /** One worker's. */
   private static final class Standing {
@@ -68,7 +73,13 @@ public final class Trust {
   }
 
   private Standing of(String worker) {
-    return workers.computeIfAbsent(worker, id -> new Standing());
+    Standing one = workers.get(worker);
+    if (one == null) {
+      one = new Standing();
+      workers.put(worker, one);
+      counted = UNKNOWN;
+    }
+    return one;
   }
 
   // ------------------------------------------------------------- what happens
@@ -80,6 +91,7 @@ public final class Trust {
       one.up = true;
       up++;
       proven += one.proven ? 1 : 0;
+      counted = UNKNOWN;
     }
   }
 
@@ -101,6 +113,7 @@ public final class Trust {
     up -= one.up ? 1 : 0;
     proven -= one.up && one.proven ? 1 : 0;
     one.up = false;
+    counted = UNKNOWN;
   }
 
   /** Forgets workers that were scaled away. */
@@ -114,6 +127,7 @@ public final class Trust {
             }
           });
       workers.keySet().retainAll(live);
+      counted = UNKNOWN;
     }
   }
 
@@ -132,8 +146,9 @@ public final class Trust {
     if (!one.proven) {
       one.proven = true;
       proven += one.up ? 1 : 0;
+      counted = UNKNOWN;
     }
-    one.suspected = false;
+    suspect(one, false);
     one.lastLate = late;
     if (one.first) {
       one.first = false;
@@ -148,13 +163,17 @@ public final class Trust {
       } else {
         look(one);
       }
+      counted = looksSlow > 0 ? UNKNOWN : counted; // a slow one's share has changed
     }
   }
 
   private void look(Standing one) {
     boolean slow = one.count >= MIN_LAST && one.median > SLOW * usual;
-    looksSlow += (slow ? 1 : 0) - (one.looksSlow ? 1 : 0);
-    one.looksSlow = slow;
+    if (slow != one.looksSlow) {
+      looksSlow += slow ? 1 : -1;
+      one.looksSlow = slow;
+      counted = UNKNOWN;
+    }
   }
 
   private static double median(double[] some, int count) {
@@ -165,12 +184,19 @@ public final class Trust {
 
   /** A worker failed a job. */
   public void failed(String worker) {
-    of(worker).suspected = true;
+    suspect(of(worker), true);
   }
 
   /** It was the request that failed, not the worker. */
   public void cleared(String worker) {
-    of(worker).suspected = false;
+    suspect(of(worker), false);
+  }
+
+  private void suspect(Standing one, boolean suspected) {
+    if (one.suspected != suspected) {
+      one.suspected = suspected;
+      counted = UNKNOWN;
+    }
   }
 
   /** A worker is to blame too often; false if it is the last one, which has to go on. */
@@ -185,6 +211,7 @@ public final class Trust {
       return false;
     }
     one.ejected = true;
+    counted = UNKNOWN;
     one.goodShadows = 0;
     return true;
   }
@@ -212,6 +239,7 @@ public final class Trust {
     one.goodShadows = good ? one.goodShadows + 1 : 0;
     if (one.ejected && one.goodShadows >= GOOD_SHADOWS) {
       one.ejected = false;
+      counted = UNKNOWN;
       return true;
     }
     return false;
@@ -289,6 +317,13 @@ public final class Trust {
 
   /** How many workers there are to work off what waits; a slow one counts as its share. */
   public double counted() {
+    if (counted == UNKNOWN) {
+      counted = count();
+    }
+    return counted;
+  }
+
+  private double count() {
     double counted = 0;
     for (Standing one : workers.values()) {
       String state = state(one);

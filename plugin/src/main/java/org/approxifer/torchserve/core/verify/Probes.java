@@ -78,6 +78,7 @@ final class Probes implements Flow, Probation {
 
   @Override
   public void guard(Set<String> workers) {
+    quarantine.neverAll();
     for (String worker : workers) {
       boolean soon = ledger.of(worker).quarantined();
       probe(worker, soon ? Math.min(SOON_NANOS, everyNanos) : everyNanos);

@@ -1,5 +1,8 @@
 package org.approxifer.torchserve.core.verify;
 
+import java.util.Collections;
+import java.util.Comparator;
+import java.util.Set;
 import java.util.function.Consumer;
 import org.approxifer.torchserve.core.ByHand;
 import org.approxifer.torchserve.core.Counters;
@@ -16,6 +19,14 @@ import org.approxifer.torchserve.core.Settlement;
 final class Quarantine {
   private static final int MAX_RESTARTS = 3;
   private static final long RESTART_NANOS = 10_000_000_000L;
+
+  /** Last, who was wrong after restarts too; before them, whom an operator wants to stay. */
+  private static final Comparator<Ledger.Entry> LESS_BAD =
+      Comparator.<Ledger.Entry, Boolean>comparing(Ledger.Entry::keptOut)
+          .thenComparing(entry -> entry.byHand)
+          .thenComparing(entry -> -entry.cleanProbes)
+          .thenComparing(Ledger.Entry::recentlyWrong)
+          .thenComparing(entry -> entry.stays);
 
   private final Plan.Quarantine limits;
   private final Schedule schedule;
@@ -84,6 +95,15 @@ final class Quarantine {
     }
     leave(worker, "an operator asked for it");
     return ByHand.DONE;
+  }
+
+  /** Readmits the least bad of the workers if nobody else is left, as after scaling down. */
+  void neverAll() {
+    Set<String> quarantined = ledger.quarantined();
+    if (!quarantined.isEmpty() && quarantined.size() == ledger.size()) {
+      String least = Collections.min(quarantined, Comparator.comparing(ledger::of, LESS_BAD));
+      leave(least, "all workers are in quarantine, and it is the least bad");
+    }
   }
 
   private void enter(String worker, String why) {
