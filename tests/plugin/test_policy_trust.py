@@ -28,7 +28,7 @@ def test_who_takes_twice_as_long_as_the_others_is_slow(trust):
     done(trust, "w0", [2.1, 2.1])
     assert trust.trusted("w0"), "the median of five is not slow yet"
     done(trust, "w0", [2.1])
-    assert trust.state("w0") == "slow"
+    assert trust.state("w0").word() == "slow"
     assert trust.slow("w0")
     done(trust, "w0", [1.0] * 3)
     assert trust.trusted("w0")
@@ -44,7 +44,7 @@ def test_slow_is_relative_where_all_become_slower(trust):
 def test_where_more_than_a_quarter_would_be_slow_nobody_is(trust):
     for worker in WORKERS[:2]:
         done(trust, worker, [3.0] * 5)
-    assert [trust.state(worker) for worker in WORKERS[:2]] == ["slow"] * 2
+    assert [trust.state(worker).word() for worker in WORKERS[:2]] == ["slow"] * 2
     done(trust, "w2", [3.0] * 5)
     assert all(trust.trusted(worker) for worker in WORKERS)
 
@@ -55,7 +55,7 @@ def test_one_of_two_may_be_slow(core):
         trust.asked(worker)
     done(trust, "a", [1.0] * 20)
     done(trust, "b", [9.0] * 4)
-    assert trust.state("b") == "slow"
+    assert trust.state("b").word() == "slow"
 
 
 def test_the_first_answer_of_a_process_says_nothing_of_its_speed(trust):
@@ -71,7 +71,7 @@ def test_a_new_process_is_unproven_until_it_has_answered(trust):
     trust.left("w0")
     assert not trust.up("w0")
     trust.asked("w0")
-    assert trust.state("w0") == "unproven"
+    assert trust.state("w0").word() == "unproven"
     done(trust, "w0", [1.0])
     assert trust.trusted("w0")
 
@@ -84,12 +84,12 @@ def test_where_most_are_new_none_is_unproven(core):
         done(trust, worker, [1.0])
         assert all(trust.trusted(other) for other in WORKERS)
     done(trust, "w4", [1.0])
-    assert trust.state("w5") == "unproven"
+    assert trust.state("w5").word() == "unproven"
 
 
 def test_who_failed_is_suspected_until_it_does_one_well(trust):
     trust.failed("w0")
-    assert trust.state("w0") == "suspected"
+    assert trust.state("w0").word() == "suspected"
     done(trust, "w0", [1.0])
     assert trust.trusted("w0")
     trust.failed("w0")
@@ -99,9 +99,9 @@ def test_who_failed_is_suspected_until_it_does_one_well(trust):
 
 def test_an_ejected_worker_is_back_after_two_good_shadows_in_a_row(trust):
     assert trust.eject("w0")
-    assert trust.state("w0") == "ejected"
+    assert trust.state("w0").word() == "ejected"
     done(trust, "w0", [1.0] * 3)
-    assert trust.state("w0") == "ejected"
+    assert trust.state("w0").word() == "ejected"
     assert not trust.shadowEnded("w0", True, 0)
     assert not trust.shadowEnded("w0", False, 0)
     assert not trust.shadowEnded("w0", True, 0)

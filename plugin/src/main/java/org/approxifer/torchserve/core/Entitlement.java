@@ -1,6 +1,7 @@
 package org.approxifer.torchserve.core;
 
 import java.util.function.Predicate;
+import org.approxifer.torchserve.core.policy.Distrust;
 import org.approxifer.torchserve.core.policy.ServiceTimes;
 import org.approxifer.torchserve.core.policy.Trust;
 
@@ -43,9 +44,9 @@ record Entitlement(
   }
 
   private boolean own(Task task, String worker) {
-    String state = trust.state(worker);
-    boolean ejected = "ejected".equals(state);
-    if ("unproven".equals(state) && !Sharing.of(task).forward()) {
+    Distrust state = trust.state(worker);
+    boolean ejected = state == Distrust.EJECTED;
+    if (state == Distrust.UNPROVEN && !Sharing.of(task).forward()) {
       return true; // it is first forwards that are slow
     } else if (!ejected && (task.kind == Task.Kind.CODED || task.kind == Task.Kind.PARITY)) {
       return true; // the code can do without any of them

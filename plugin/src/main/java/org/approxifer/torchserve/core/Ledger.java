@@ -8,6 +8,7 @@ import java.util.Set;
 import java.util.TreeMap;
 import java.util.TreeSet;
 import java.util.function.Predicate;
+import org.approxifer.torchserve.core.policy.Distrust;
 import org.approxifer.torchserve.core.policy.Trust;
 
 /** What each worker did: the basis on which the router trusts it with work. */
@@ -107,7 +108,7 @@ public final class Ledger {
           own.add(
               "ejected",
               "1 while a worker gets only shadows, since it is to blame for failed requests.",
-              "ejected".equals(trust.state(id)) ? 1 : 0);
+              trust.state(id) == Distrust.EJECTED ? 1 : 0);
           own.add(
               "trusted",
               "0 while a worker has to show that it is well.",
@@ -307,7 +308,7 @@ public final class Ledger {
       return lastDeath != 0 && now - lastDeath < DEAD_NANOS;
     }
 
-    Map<String, Object> report(long now, String distrust) {
+    Map<String, Object> report(long now, Distrust distrust) {
       Map<String, Object> report = new LinkedHashMap<>();
       report.put("handed", handed);
       report.put("answered", answered);
@@ -323,13 +324,13 @@ public final class Ledger {
       return report;
     }
 
-    private String state(long now, String distrust) {
+    private String state(long now, Distrust distrust) {
       if (quarantined) {
         return keptOut ? "kept out" : "quarantined";
       } else if (garbled()) {
         return "garbled";
       } else if (distrust != null) {
-        return distrust;
+        return distrust.word();
       }
       return recentlyDead(now) ? "restarted" : "ok";
     }

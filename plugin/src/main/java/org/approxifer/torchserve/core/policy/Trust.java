@@ -270,21 +270,21 @@ public final class Trust {
     return one != null && one.lastLate;
   }
 
-  /** Why a worker is not trusted, in a word; or null. */
-  public String state(String worker) {
+  /** Why a worker is not trusted; null where it is. */
+  public Distrust state(String worker) {
     Standing one = workers.get(worker);
     return one == null ? null : state(one);
   }
 
-  private String state(Standing one) {
+  private Distrust state(Standing one) {
     if (one.ejected) {
-      return "ejected";
+      return Distrust.EJECTED;
     } else if (one.suspected) {
-      return "suspected";
+      return Distrust.SUSPECTED;
     } else if (!one.proven && 2 * proven >= up && proven > 0) {
-      return "unproven";
+      return Distrust.UNPROVEN;
     }
-    return slow(one) ? "slow" : null;
+    return slow(one) ? Distrust.SLOW : null;
   }
 
   /** True if a worker is slow; then nothing is learnt from it. */
@@ -326,10 +326,10 @@ public final class Trust {
   private double count() {
     double counted = 0;
     for (Standing one : workers.values()) {
-      String state = state(one);
+      Distrust state = state(one);
       if (one.up && state == null) {
         counted++;
-      } else if (one.up && state.equals("slow")) {
+      } else if (one.up && state == Distrust.SLOW) {
         counted += usual / one.median;
       }
     }
