@@ -5,9 +5,10 @@ import zipfile
 
 import httpx
 import pytest
-from live_server import png, same
+from live_server import png, same, until
 
 from approxifer_torchserve.serving.archive.wrap import Existing, Options, wrap_archive
+from approxifer_torchserve.serving.server.cluster import ClusterError
 
 CODE = {"name": "approxifer", "queries": 1, "stragglers": 1}
 
@@ -71,6 +72,31 @@ def test_two_models_of_one_directory_live_and_leave_by_themselves(live, wrap):
     live.cluster.scale(second, 2)
     assert [answered(live, second, n) for n in range(8)] == ["exact"] * 8
     assert live.state(second)["live_workers"] == 2
+
+
+def test_a_directory_with_a_damaged_plan_is_refused_until_it_is_repaired(live, wrap, store):
+    _, url = wrap("no-archive", name="damaged")
+    live.cluster.unregister("damaged")
+    plan = store / url / "approxifer" / "plan.json"
+    right = plan.read_text()
+    plan.write_text("{")
+    wrap(name="damaged", url=url, workers=0)
+    until(lambda: live.http.get("/coded/damaged").json().get("state") == "refused")
+    told = live.http.get("/coded/damaged")
+    assert (told.status_code, told.json()["ready"]) == (503, False)
+    told = told.json()
+    assert told["reason"] in live.http.get("/ping").json()["models"]["damaged"]
+    # Without a worker TorchServe itself says so; this one cannot load.
+    with pytest.raises(ClusterError, match="were ready"):
+        live.cluster.scale("damaged", 1, timeout=1)
+    reply = live.post("damaged", png(1))
+    assert reply.status_code == 503
+    assert reply.json()["message"] == f"damaged version 1.0 is not served: {told['reason']}"
+    assert live.log("damaged version 1.0 is not served")
+    plan.write_text(right)
+    until(lambda: live.http.get("/coded/damaged").status_code == 200)
+    assert answered(live, "damaged", 3) == "exact"
+    assert live.http.get("/coded/damaged").json()["state"] == "ready"
 
 
 SPEC = """models:

@@ -80,7 +80,7 @@ final class Look {
       refuse("a file in approxifer/: " + e.getClass().getSimpleName(), e);
       return null;
     } catch (RuntimeException e) {
-      refuse(e.getMessage(), e);
+      refuse(e.getMessage() == null ? e.toString() : e.getMessage(), e);
       return null;
     }
     if (!plan.enabled() || refusal != null) {
