@@ -177,7 +177,7 @@ class Evaluator:
                 rates.append(None)
                 continue
             rates.append(
-                {**wrong.compute(), "clean_false_convictions": clean.compute()["false_convictions"]}
+                {**wrong.compute(), "clean_false_suspicions": clean.compute()["false_suspicions"]}
             )
         return rates
 

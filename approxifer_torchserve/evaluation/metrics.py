@@ -190,7 +190,7 @@ class LocatorScores(Metric):
         >>> metric = LocatorScores()
         >>> metric.update(torch.tensor([[True, True]]), torch.tensor([[True, False]]))
         >>> metric.compute()
-        {'hits': 1.0, 'false_convictions': 1.0, 'exact': 0.0}
+        {'hits': 1.0, 'false_suspicions': 1.0, 'exact': 0.0}
     """
 
     full_state_update = False
@@ -221,11 +221,11 @@ class LocatorScores(Metric):
         self.sums += torch.stack([count.to(self.sums.device) for count in counts])
 
     def compute(self) -> dict[str, float]:
-        """Returns ``hits``, ``false_convictions`` and ``exact`` (groups with no mistake)."""
+        """Returns ``hits``, ``false_suspicions`` and ``exact`` (groups with no mistake)."""
         hits, wrong, suspected, honest, exact, groups = self.sums.tolist()
         return {
             "hits": hits / wrong if wrong else math.nan,
-            "false_convictions": suspected / honest if honest else math.nan,
+            "false_suspicions": suspected / honest if honest else math.nan,
             "exact": exact / groups if groups else math.nan,
         }
 

@@ -88,7 +88,7 @@ def count_queries(argument: str, tree: PyTree) -> int:
     return int(shapes[0][0])
 
 
-def most_queries(trainer: Trainer, index: int | None, count: int) -> float:
+def max_queries(trainer: Trainer, index: int | None, count: int) -> float:
     """Bounds the queries that a validation will have of one data loader.
 
     Args:

@@ -37,7 +37,7 @@ class DegradedAccuracy(Callback):
     * ``worst``: A_o of the pattern that costs the most;
     * ``position/<i>``: A_d when coded query i is lost;
     * ``agreement``, ``agreement_lost``: with the module's own decisions, whatever is true;
-    * with ``byzantine``: ``hits``, ``false_convictions``, ``clean_false_convictions``.
+    * with ``byzantine``: ``hits``, ``false_suspicions``, ``clean_false_suspicions``.
 
     ``val_degraded/base`` is the module itself on the same queries. ``uncoded`` is the row without
     a code: a lost answer is replaced by the mean prediction of earlier groups. With several outputs

@@ -15,7 +15,7 @@ from approxifer_torchserve.evaluation.specs import Case
 LOGGED = (
     "healthy", "overall", "lost_only", "worst", "agreement", "agreement_lost", "healthy_agreement",
 )  # fmt: skip
-LOCATED = ("hits", "false_convictions", "exact", "clean_false_convictions")
+LOCATED = ("hits", "false_suspicions", "exact", "clean_false_suspicions")
 
 
 def log_key(name: str) -> str:

@@ -16,7 +16,7 @@ from approxifer_torchserve.evaluation import Evaluator
 from approxifer_torchserve.evaluation.grouping import Order
 from approxifer_torchserve.evaluation.showing import Measured, as_measured
 from approxifer_torchserve.evaluation.specs import Case
-from approxifer_torchserve.lightning.batches import Selector, first_batch, most_queries
+from approxifer_torchserve.lightning.batches import Selector, first_batch, max_queries
 from approxifer_torchserve.lightning.collector import Collector
 from approxifer_torchserve.lightning.keys import (
     check_monitors,
@@ -276,7 +276,7 @@ class Measurement:
         insisted = [key for key, strict in monitored(trainer, start).items() if strict]
         batches = trainer.num_val_batches
         for index, (count, _) in self._looked.items():
-            most = most_queries(trainer, index, count)
+            most = max_queries(trainer, index, count)
             if most < self.settings.queries:
                 text = (
                     f"{most} queries to validate are fewer than a group of queries="

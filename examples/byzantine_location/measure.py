@@ -100,7 +100,7 @@ def measure(
         faults: The faults to measure, some of ``FAULTS``.
 
     Returns:
-        ``false_convictions`` (share of clean groups), ``clean_accuracy`` (after locating in clean
+        ``false_suspicions`` (share of clean groups), ``clean_accuracy`` (after locating in clean
         groups), ``healthy_accuracy`` (nothing located) and, for each fault, ``named`` (share of
         groups where the E most suspicious are the liars), ``located`` (where those suspected are),
         ``accuracy`` after locating, ``oracle`` (liars known) and ``untreated`` (liars believed).
@@ -133,7 +133,7 @@ def measure(
         }
     return {
         "groups": groups,
-        "false_convictions": suspected.any(dim=1).double().mean().item(),
+        "false_suspicions": suspected.any(dim=1).double().mean().item(),
         "clean_accuracy": accuracy(code, trial.answers, suspected, trial.labels),
         "healthy_accuracy": accuracy(code, trial.answers, nobody, trial.labels),
         "faults": found,

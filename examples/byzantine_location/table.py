@@ -62,7 +62,7 @@ def _table(figure: str, cells: Sequence[Cell]) -> str:
     for fault in cells[0]["faults"]:
         lines.append(row(fault, lambda cell, f=fault: _figure(figure, cell["faults"][f])))
     if figure == "located":
-        lines.append(row("clean groups suspected", lambda c: f"{c['false_convictions']:.3f}"))
+        lines.append(row("clean groups suspected", lambda c: f"{c['false_suspicions']:.3f}"))
     if figure == "accuracy":
         lines.append(
             row(
@@ -90,7 +90,7 @@ def _summary(cells: Sequence[Cell]) -> str:
                 cell["queries"],
                 cell["byzantine"],
                 cell["num_workers"],
-                f"{cell['false_convictions']:.3f}",
+                f"{cell['false_suspicions']:.3f}",
                 *(f"{found[name]['named']:.3f}, {found[name]['located']:.3f}" for name in faults),
                 f"{min(found[name]['located'] for name in gross):.3f}",
                 f"{behind[worst]:.3f} ({worst})",

@@ -36,7 +36,7 @@ def column(
     found = {row: figures for part in parts for row, figures in part["faults"].items()}
     return {
         "groups": parts[0]["groups"],
-        "false_convictions": _mean([part["false_convictions"] for part in parts]),
+        "false_suspicions": _mean([part["false_suspicions"] for part in parts]),
         "clean_accuracy": _mean([part["clean_accuracy"] for part in parts]),
         "healthy_accuracy": parts[0]["healthy_accuracy"],
         "faults": found,

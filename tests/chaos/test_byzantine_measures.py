@@ -32,7 +32,7 @@ BEFORE = state(100, {"raw": 100, "hedge": 3, "probe": 0})
 def cell(policy="pair", kind="gaussian", wrong=0, found=(0.4,), **changes):
     made = byzantine_cells.Cell(
         workers=6, policy=policy, kind=kind, liars=len(found), requests=10, answered=10,
-        reconstructed=0, wrong=wrong, wrong_class=0, refused=0, found_s=found, convicted=(),
+        reconstructed=0, wrong=wrong, wrong_class=0, refused=0, found_s=found, confirmed=(),
         quarantined=(), suspected=0, forwards=1.0, extra=1.0, jobs={"raw": 10, "hedge": 10},
         late_hedges=0, median_ms=12.0, p99_ms=40.0, late_sending_s=0.0,
     )  # fmt: skip
@@ -63,16 +63,16 @@ def test_a_cells_figures_are_differences():
     assert found.extra == pytest.approx(1.4)
     assert found.wrong_share == pytest.approx(3 / 9)
     assert (found.median_ms, found.p99_ms) == pytest.approx((10, 30))
-    assert (found.convicted, found.quarantined, found.late_hedges) == ((), (), 0)
+    assert (found.confirmed, found.quarantined, found.late_hedges) == ((), (), 0)
     assert found.suspected == 0, "the liar's own suspicions are no mistake"
 
 
 def test_an_honest_worker_that_was_hurt_is_seen():
     after = state(110, {"raw": 110}, wrong={"9001"}, away={"9002"})
     found = byzantine_cells.tally(6, "pair", "nan", {"9000": None}, [], BEFORE, after)
-    assert (found.convicted, found.quarantined) == (("9001",), ("9002",))
+    assert (found.confirmed, found.quarantined) == (("9001",), ("9002",))
     assert found.suspected == 2
-    assert broken([found]) == {"honest workers convicted"}
+    assert broken([found]) == {"honest workers confirmed"}
 
 
 def broken(cells):
@@ -90,20 +90,20 @@ def test_each_broken_promise_is_seen():
     assert broken([cell("none", found=(None,))]) == {"without tolerance lies get through"}
     assert broken([cell(kind="clean", found=(), refused=1)]) == {"nobody lied"}
     assert broken([cell(kind="clean", found=(), quarantined=("9000",))]) == {
-        "honest workers convicted"
+        "honest workers confirmed"
     }
     assert broken([cell(late_sending_s=2.0)]) == {"the client kept up"}
 
 
 def test_two_that_lie_alike_outvote_an_honest_one_and_that_is_no_ones_fault():
-    alike = cell(kind="sign_flip", found=(0.1, 0.2), wrong=4, convicted=("9001",))
+    alike = cell(kind="sign_flip", found=(0.1, 0.2), wrong=4, confirmed=("9001",))
     assert broken([alike]) == set()
     assert broken([replace(alike, kind="gaussian")]) == {
-        "honest workers convicted",
+        "honest workers confirmed",
         "wrong answers after a comparison",
     }
-    assert broken([cell(kind="sign_flip", convicted=("9001",))]) == {"honest workers convicted"}
-    assert "honest workers convicted" in broken([replace(alike, policy="vote")]), "E + 1 agree"
+    assert broken([cell(kind="sign_flip", confirmed=("9001",))]) == {"honest workers confirmed"}
+    assert "honest workers confirmed" in broken([replace(alike, policy="vote")]), "E + 1 agree"
 
 
 def test_how_soon_all_liars_were_found():

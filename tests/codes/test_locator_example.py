@@ -54,14 +54,14 @@ def test_an_answer_far_off_is_named_and_the_accuracy_comes_back():
         "untreated": pytest.approx(1.0, abs=0.2),
     }
     assert result["faults"]["NaN"]["located"] == 1.0
-    assert result["false_convictions"] < 0.3
+    assert result["false_suspicions"] < 0.3
 
 
 def test_each_row_of_kinds_unseen_is_of_a_locator_without_that_kind():
     def measured(rows, kinds):
         return {
             "groups": 3,
-            "false_convictions": 0.07 if kinds == ("stuck",) else 0.0,
+            "false_suspicions": 0.07 if kinds == ("stuck",) else 0.0,
             "clean_accuracy": 0.5,
             "healthy_accuracy": 0.6,
             "faults": {row: {"named": len(kinds)} for row in rows},
@@ -70,7 +70,7 @@ def test_each_row_of_kinds_unseen_is_of_a_locator_without_that_kind():
     found = column(measured)
     assert found["faults"].keys() == FAULTS.keys()
     assert found["faults"]["exponent bit"] == {"named": 2}
-    assert found["false_convictions"] == pytest.approx(0.07 / len(LEFT_OUT))
+    assert found["false_suspicions"] == pytest.approx(0.07 / len(LEFT_OUT))
     trained = {kind for kind, _, _ in LIES}
     for rows, kinds in LEFT_OUT.items():
         assert {FAULTS[row][0] for row in rows} & trained <= set(kinds) < trained

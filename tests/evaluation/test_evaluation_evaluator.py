@@ -191,7 +191,7 @@ def test_wrong_answers_are_outvoted_by_replication_and_counted():
     rates, nothing = evaluator.compute_locators()
     assert nothing is None
     assert rates == {
-        "hits": 1.0, "false_convictions": 0.0, "exact": 1.0, "clean_false_convictions": 0.0,
+        "hits": 1.0, "false_suspicions": 0.0, "exact": 1.0, "clean_false_suspicions": 0.0,
     }  # fmt: skip
 
 
@@ -203,8 +203,8 @@ def test_approxifer_s_own_locator_is_rated():
     (rates,) = evaluator.compute_locators()
     assert rates is not None
     assert rates["hits"] > 0.9
-    assert rates["false_convictions"] < 0.1
-    assert rates["clean_false_convictions"] < 0.2
+    assert rates["false_suspicions"] < 0.1
+    assert rates["clean_false_suspicions"] < 0.2
 
 
 def test_the_kind_of_errors_decides_what_they_cost():

@@ -180,7 +180,7 @@ def test_locator_rates_match_their_metric():
     metric.update(found[:20], wrong[:20])
     metric.update(found[20:], wrong[20:])
     rates = metric.compute()
-    assert (rates["hits"], rates["false_convictions"]) == pytest.approx(locator_rates(found, wrong))
+    assert (rates["hits"], rates["false_suspicions"]) == pytest.approx(locator_rates(found, wrong))
     assert rates["exact"] == pytest.approx((found == wrong).all(dim=1).double().mean().item())
 
 

@@ -265,7 +265,7 @@ def test_wrong_answers_are_counted_with_byzantine():
     (logged,) = trainer(degraded).validate(Classifier(), verbose=False)
     key = "val_degraded/replication/s=1"
     assert logged[f"{key}/hits"] == 1.0
-    assert logged[f"{key}/false_convictions"] == 0.0
+    assert logged[f"{key}/false_suspicions"] == 0.0
     assert logged[f"{key}/overall"] == logged["val_degraded/base"]
     assert "val_degraded/uncoded/s=1/hits" not in logged
 

@@ -67,7 +67,7 @@ def test_what_is_asked_of_all_classes_follows_sooner(policy, times):
     assert times.median() == 120 * MS, "decoding is no client's service"
 
 
-def test_an_unknown_class_is_judged_by_a_larger_one_else_by_a_smaller_one(policy, times):
+def test_an_unknown_class_is_told_by_a_larger_one_else_by_a_smaller_one(policy, times):
     def kind(size):
         return policy.ServiceTimes.kind(CLIENTS, 2**size)
 

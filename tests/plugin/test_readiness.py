@@ -55,9 +55,9 @@ def confirm_wrong(b, liar, others, times):
         jobs = {worker: b.poll(worker) for worker in (liar, others[0])}
         for worker, job in jobs.items():
             b.answer(job, worker.encode(), prediction=worker.encode())
-        judge = b.poll(others[1])
-        assert judge.kind() == "compare"
-        b.reply(judge, agree=False)
+        compare = b.poll(others[1])
+        assert compare.kind() == "compare"
+        b.reply(compare, agree=False)
         third = b.poll(others[1])
         b.answer(third, others[0].encode(), prediction=others[0].encode())
 

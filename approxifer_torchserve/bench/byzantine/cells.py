@@ -91,7 +91,7 @@ class Cell:
         wrong_class: How many of the reconstructed have another class than the model's own.
         refused: How many had another status, or none at all.
         found_s: For each liar, seconds until it was quarantined; None for never.
-        convicted: Ids of honest workers with a confirmed wrong answer.
+        confirmed: Ids of honest workers with a confirmed wrong answer.
         quarantined: Ids of honest workers in quarantine.
         suspected: How often honest workers were suspected.
         forwards: Runs of the model beyond one per request, per request, without probes.
@@ -115,7 +115,7 @@ class Cell:
     wrong_class: int
     refused: int
     found_s: tuple[float | None, ...]
-    convicted: tuple[str, ...]
+    confirmed: tuple[str, ...]
     quarantined: tuple[str, ...]
     suspected: int
     forwards: float
@@ -206,7 +206,7 @@ def tally(
         requests=len(answers), answered=len(answered), reconstructed=len(decoded),
         wrong=sum(one.wrong for one in answered) - wrong_class, wrong_class=wrong_class,
         refused=len(answers) - len(answered), found_s=tuple(liars.values()),
-        convicted=tuple(name for name in honest if more(name, "confirmed_wrong")),
+        confirmed=tuple(name for name in honest if more(name, "confirmed_wrong")),
         quarantined=tuple(name for name, one in honest.items() if in_quarantine(one)),
         suspected=sum(more(name, "suspicions") for name in honest),
         forwards=per_request(sum(jobs.get(name, 0) for name in FORWARDS)),

@@ -42,13 +42,13 @@ def lies_alike(cell: Cell) -> bool:
 def checks(cells: Sequence[Cell]) -> list[Check]:
     """Returns what is promised, and whether it came true."""
     told = [cell for cell in cells if not lies_alike(cell)]
-    hurt = [cell for cell in told if cell.convicted or cell.quarantined]
+    hurt = [cell for cell in told if cell.confirmed or cell.quarantined]
     alone = [cell for cell in cells if cell.liars == 0]
-    hurt_says = str([(cell.key, cell.convicted, cell.quarantined) for cell in hurt] or "none")
+    hurt_says = str([(cell.key, cell.confirmed, cell.quarantined) for cell in hurt] or "none")
     wrong, refused = sum(c.wrong for c in alone), sum(c.refused for c in alone)
     alone_says = f"{wrong} wrong, {refused} refused of {sum(c.requests for c in alone)}"
     result = [
-        Check("honest workers convicted", not hurt, hurt_says),
+        Check("honest workers confirmed wrong", not hurt, hurt_says),
         Check("nobody lied", not wrong + refused, alone_says),
     ]
     exact = [cell for cell in told if cell.policy in EXACT and cell.liars]
@@ -117,11 +117,11 @@ def cost_table(title: str, cells: Sequence[Cell]) -> Table:
             average(lied, lambda cell: cell.extra, ".2f"),
             f"{sum(cell.refused for cell in own)} of {sum(cell.requests for cell in own)}",
             str(sum(cell.suspected for cell in own)),
-            str(sum(len(cell.convicted) for cell in others)),
-            str(sum(len(cell.convicted) for cell in alike)),
+            str(sum(len(cell.confirmed) for cell in others)),
+            str(sum(len(cell.confirmed) for cell in alike)),
         ))  # fmt: skip
     columns = (
-        "policy", "p50", "p99", "runs", "jobs", "runs'", "jobs'", "refused", "suspect", "convict",
+        "policy", "p50", "p99", "runs", "jobs", "runs'", "jobs'", "refused", "suspect", "confirm",
         "outvote",
     )  # fmt: skip
     return Table(title, columns, tuple(rows))
@@ -161,14 +161,14 @@ def report(out: Path, cells: Sequence[Cell], size: Size) -> Report:
         'liars got no client work. "p50", "p99": latency in ms where nobody lies. "runs": of the '
         'model, beyond one per request, per request, without probes; "jobs": the same of jobs of '
         'any kind; with a stroke: when attacked. "suspect": how often honest workers were '
-        'suspected; "convict": how many were confirmed wrong; "outvote": the same by two that '
+        'suspected; "confirm": how many were confirmed wrong; "outvote": the same by two that '
         "lied alike."
     )
     for cell in clean:
         lead += (
             f" Clean run of {cell.policy}, {size.clean_s:g} s, every worker with last digits of "
             f"its own: {cell.requests} requests, {cell.jobs}, {cell.wrong} wrong, {cell.refused} "
-            f"refused, convicted {len(cell.convicted)}, in quarantine {len(cell.quarantined)}."
+            f"refused, confirmed {len(cell.confirmed)}, in quarantine {len(cell.quarantined)}."
         )
     made = [table for layout in size.layouts for table in tables(cells, layout)]
     facts = {"size": asdict(size), "cells": [asdict(cell) for cell in cells]}

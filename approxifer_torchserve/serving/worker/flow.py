@@ -256,7 +256,7 @@ class StagedFlow:
             request.queries, request.prediction = size, None
             request.finite, request.masked = True, False
             if per_row:
-                self._judge(request, trees.part(output, at, at + size), finite)
+                self._keep_finite(request, trees.part(output, at, at + size), finite)
             if request.want and per_row and size == 1 and request.finite:
                 # A copy: a user's postprocess may work in place.
                 request.prediction = trees.tree_map(lambda t: t.clone(), trees.row(output, at))
@@ -267,7 +267,7 @@ class StagedFlow:
         if held is not None and held != rows:
             requests[0].queries, requests[0].prediction = held, None
 
-    def _judge(self, request: Request, prediction: trees.Tree, finite: bool) -> None:
+    def _keep_finite(self, request: Request, prediction: trees.Tree, finite: bool) -> None:
         if finite or trees.finite(prediction):
             request.finite, request.masked = True, False
             self.infinities.finite()

@@ -52,8 +52,8 @@ def test_a_pair_lets_no_wrong_answer_through_and_the_liar_is_quarantined(live, l
     assert {r.headers["x-approxifer-verified"] for _, r, _ in light.answers} == {"true"}
     state = live.quiet("checked")
     honest = [w for i, w in state["workers"].items() if i != name]
-    convicted = [w for w in honest if w["confirmed_wrong"] or w["state"] == "quarantined"]
-    assert not convicted, (name, state["workers"], live.log("unlike", "quarantined", "probe"))
+    blamed = [w for w in honest if w["confirmed_wrong"] or w["state"] == "quarantined"]
+    assert not blamed, (name, state["workers"], live.log("unlike", "quarantined", "probe"))
     assert state["counters"]["disagreements"] >= 1
 
 

@@ -105,7 +105,7 @@ def test_an_answer_of_another_kind_is_wrong_and_the_others_are_not(tmp_path, hos
     blobs = group.answers()
     blobs[2] = hostile(blobs[2])
     assert group.verdict(blobs) == ([2], [2])
-    # It is the one liar of this code: nobody else may be convicted beside it.
+    # It is the one liar of this code: nobody else may be suspected beside it.
     blobs = {**group.answers(0, "huge", 1e6), 2: blobs[2]}
     assert group.verdict(blobs) == ([2], [2])
 

@@ -8,7 +8,7 @@ import java.util.Map;
  * How long batches take, learnt by class: what their jobs compute, times the power of two of their
  * bytes together. The bytes tell the size of the batch and that of its inputs at once.
  *
- * <p>A class that was seen too rarely is judged by the next larger one, at most two steps away: at
+ * <p>A class that was seen too rarely is told by the next larger one, at most two steps away: at
  * worst its jobs are found late a little late. Else by a smaller one, at twice the time per step.
  */
 public final class ServiceTimes {
@@ -76,7 +76,7 @@ public final class ServiceTimes {
 
   /** Median time of a class; {@link #UNKNOWN} if neither it nor its neighbours are known. */
   public long median(int kind) {
-    return (long) judged(kind, window -> window.quantile(.5));
+    return (long) learnt(kind, window -> window.quantile(.5));
   }
 
   /** The median of a class as soon as there is one at all: to compare workers, not to judge. */
@@ -88,7 +88,7 @@ public final class ServiceTimes {
 
   /** After this time a job of the class is late; {@link #UNKNOWN} likewise. */
   public long lateAfter(int kind) {
-    return (long) judged(kind, ServiceTimes::lateAfter);
+    return (long) learnt(kind, ServiceTimes::lateAfter);
   }
 
   private static double lateAfter(Window window) {
@@ -108,7 +108,7 @@ public final class ServiceTimes {
     return all.length == 0 ? 0 : all[Math.min(all.length - 1, (int) (q * all.length))];
   }
 
-  private double judged(int kind, java.util.function.ToDoubleFunction<Window> figure) {
+  private double learnt(int kind, java.util.function.ToDoubleFunction<Window> figure) {
     int size = kind % SIZES;
     for (int step = 0; step <= LARGER_STEPS && size + step < SIZES; step++) {
       Window window = windows.get(kind + step);
