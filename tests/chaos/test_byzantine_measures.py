@@ -72,7 +72,7 @@ def test_an_honest_worker_that_was_hurt_is_seen():
     found = byzantine_cells.tally(6, "pair", "nan", {"9000": None}, [], BEFORE, after)
     assert (found.confirmed, found.quarantined) == (("9001",), ("9002",))
     assert found.suspected == 2
-    assert broken([found]) == {"honest workers confirmed"}
+    assert broken([found]) == {"honest workers confirmed wrong"}
 
 
 def broken(cells):
@@ -90,7 +90,7 @@ def test_each_broken_promise_is_seen():
     assert broken([cell("none", found=(None,))]) == {"without tolerance lies get through"}
     assert broken([cell(kind="clean", found=(), refused=1)]) == {"nobody lied"}
     assert broken([cell(kind="clean", found=(), quarantined=("9000",))]) == {
-        "honest workers confirmed"
+        "honest workers confirmed wrong"
     }
     assert broken([cell(late_sending_s=2.0)]) == {"the client kept up"}
 
@@ -99,11 +99,11 @@ def test_two_that_lie_alike_outvote_an_honest_one_and_that_is_no_ones_fault():
     alike = cell(kind="sign_flip", found=(0.1, 0.2), wrong=4, confirmed=("9001",))
     assert broken([alike]) == set()
     assert broken([replace(alike, kind="gaussian")]) == {
-        "honest workers confirmed",
+        "honest workers confirmed wrong",
         "wrong answers after a comparison",
     }
-    assert broken([cell(kind="sign_flip", confirmed=("9001",))]) == {"honest workers confirmed"}
-    assert "honest workers confirmed" in broken([replace(alike, policy="vote")]), "E + 1 agree"
+    assert broken([cell(kind="sign_flip", confirmed=("9001",))]) == {"honest workers confirmed wrong"}
+    assert "honest workers confirmed wrong" in broken([replace(alike, policy="vote")]), "E + 1 agree"
 
 
 def test_how_soon_all_liars_were_found():
