@@ -180,6 +180,18 @@ def test_a_shadow_whose_worker_leaves_is_not_missed_but_its_query_is_not_lost(be
     assert client.reply == ("hedged", b"cat")
 
 
+@pytest.mark.parametrize(("ms", "state"), [(6, "ok"), (9, "slow")])
+def test_a_hiccup_of_the_machine_makes_nobody_slow(bench, ms, state):
+    b = bench()
+    b.live("quick", "other")
+    for worker, needed in [*[("quick", 2)] * 40, *[("other", ms)] * 5]:
+        b.offer()
+        job = b.poll(worker)
+        b.advance(needed)
+        b.answer(job)
+    assert b.state("other") == state
+
+
 def test_a_worker_that_nobody_trusts_works_where_no_other_may(bench):
     b = bench()
     b.live("only")

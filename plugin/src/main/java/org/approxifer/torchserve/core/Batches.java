@@ -93,16 +93,22 @@ final class Batches {
     return median > 0 ? (double) nanos / median : 1;
   }
 
+  /** The same to tell who is slow: a hiccup of the machine is nobody's fault. */
+  private double slowness(Batch batch, long nanos) {
+    boolean hiccup = nanos - times.early(batch.kind()) < Lateness.MIN_NANOS;
+    return hiccup ? Math.min(1, medians(batch, nanos)) : medians(batch, nanos);
+  }
+
   private void learn(Batch batch, long took) {
     boolean well = !batch.failed && !batch.lost;
-    double medians = medians(batch, took);
-    pay(batch, medians);
+    pay(batch, medians(batch, took));
+    double slowness = slowness(batch, took);
     boolean slow = trust.slow(batch.worker);
     if (well) {
       int kind = batch.kind();
       boolean known = times.early(kind) > 0;
       if (batch.what.forward()) {
-        trust.answered(batch.worker, known ? medians : 0, batch.late);
+        trust.answered(batch.worker, known ? slowness : 0, batch.late);
       }
       if (!batch.first && !slow) {
         times.taught(kind, took);
@@ -114,7 +120,7 @@ final class Batches {
       earn(batch, took);
     }
     if (batch.trial) {
-      boolean good = well && (batch.first || trust.usual(medians));
+      boolean good = well && (batch.first || trust.usual(slowness));
       if (trust.shadowEnded(batch.worker, good, schedule.now())) {
         blame.forgive(batch.worker);
         settlement.note(true, "worker " + batch.worker + " gets jobs again: it did shadows well");

@@ -19,7 +19,7 @@ public final class Lateness {
   static final long COLD_NANOS = 200_000_000L;
 
   /** Less than a hiccup of the machine is not worth a copy. */
-  private static final long MIN_NANOS = 5_000_000L;
+  static final long MIN_NANOS = 5_000_000L;
 
   private final long fixed;
   private final Deadline deadline;
