@@ -1,7 +1,7 @@
 """A case: a handler's traits, and what clients send it, burst by burst."""
 
 import json
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, replace
 
 from serving_harness import BINARY, JSON
 
@@ -136,16 +136,6 @@ class Burst:
 class Case:
     spec: Spec = field(default_factory=Spec)
     bursts: tuple[Burst, ...] = ()
-
-    def kinds(self) -> set[str]:
-        """Returns the kinds it is of, such as ``state: appended`` or ``returns: surrogate``."""
-        found = {f"{f.name}: {getattr(self.spec, f.name)}" for f in fields(Spec)}
-        for burst in self.bursts:
-            for query in [*burst.queries, *(m for g in burst.groups for m in g.members)]:
-                found |= {f"{k}: {v}" for k, v in query.asks if k not in ("x", "scale")}
-                found |= {f"carrier: {query.carrier}", f"url: {query.url}"}
-            found |= {f"group: {group.kind}" for group in burst.groups}
-        return found
 
 
 def ask(**asks: object) -> Query:

@@ -1,21 +1,16 @@
-"""What the differential test found, pinned; expected to fail, strictly, until it is fixed."""
+"""What the differential test found, pinned."""
 
 import pytest
-from defects import DEFECTS, Defect
+from defects import DEFECTS
 from serve import differences
 
-
-def _expected(defect: Defect) -> pytest.MarkDecorator:
-    return pytest.mark.xfail(strict=True, raises=AssertionError, reason=defect.reason)
-
-
-def _pinned():
-    for name, defect in DEFECTS.items():
-        marks = [] if defect.fixed else [_expected(defect)]
-        for title, case in defect.cases.items():
-            yield pytest.param(case, marks=marks, id=f"{name}: {title}")
+PINNED = {
+    f"{name}: {title}": (case, defect.was)
+    for name, defect in DEFECTS.items()
+    for title, case in defect.cases.items()
+}
 
 
-@pytest.mark.parametrize("case", list(_pinned()))
-def test_each_client_is_served_as_by_torchserve_alone(case, archives):
-    assert differences(case, archives) == []
+@pytest.mark.parametrize(("case", "was"), PINNED.values(), ids=PINNED)
+def test_each_client_is_served_as_by_torchserve_alone(case, was, archives):
+    assert differences(case, archives) == [], was

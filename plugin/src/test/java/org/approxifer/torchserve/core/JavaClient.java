@@ -5,8 +5,7 @@ import org.pytorch.serve.util.messages.InputParameter;
 import org.pytorch.serve.util.messages.RequestInput;
 
 /** A client without anything of Python's, which would cost time and hold its request. */
-public final class JavaClient implements Client {
-  private final RequestInput request = new RequestInput("request");
+public final class JavaClient extends PatientClient {
   private final Thread thread;
   private volatile Outcome outcome;
 
@@ -14,8 +13,9 @@ public final class JavaClient implements Client {
    * @param thread to be woken by the answer
    */
   public JavaClient(Thread thread) {
+    super(new RequestInput("request"));
     this.thread = thread;
-    request.addParameter(new InputParameter("body", new byte[] {1, 2, 3}));
+    request().addParameter(new InputParameter("body", new byte[] {1, 2, 3}));
   }
 
   /** How it was answered, or null as long as it was not. */
@@ -24,52 +24,9 @@ public final class JavaClient implements Client {
   }
 
   @Override
-  public RequestInput request() {
-    return request;
-  }
-
-  @Override
-  public boolean codable() {
-    return true;
-  }
-
-  @Override
-  public boolean framed() {
-    return true;
-  }
-
-  @Override
-  public boolean exactOnly() {
-    return false;
-  }
-
-  @Override
-  public long deadlineNanos() {
-    return 0;
-  }
-
-  @Override
-  public boolean gone() {
-    return false;
-  }
-
-  @Override
-  public long expiresAtMillis() {
-    return Long.MAX_VALUE;
-  }
-
-  @Override
-  public void scheduled() {}
-
-  @Override
   public void answer(Answer answer, Outcome outcome) {
     this.outcome = outcome;
     LockSupport.unpark(thread);
-  }
-
-  @Override
-  public void busy(String message, long retryAfterSeconds) {
-    error(503, message);
   }
 
   @Override

@@ -15,8 +15,8 @@ import java.util.concurrent.locks.Condition;
 import java.util.concurrent.locks.ReentrantLock;
 import org.approxifer.torchserve.core.Answer;
 import org.approxifer.torchserve.core.Assignment;
-import org.approxifer.torchserve.core.Client;
 import org.approxifer.torchserve.core.Outcome;
+import org.approxifer.torchserve.core.PatientClient;
 import org.approxifer.torchserve.core.Plan;
 import org.approxifer.torchserve.core.Router;
 import org.approxifer.torchserve.core.Signer;
@@ -163,62 +163,18 @@ final class Routed implements Server {
   }
 
   /** A simulated request as the router's client. */
-  private final class Asking implements Client {
+  private final class Asking extends PatientClient {
     final Request request;
-    private final RequestInput input;
 
     Asking(Request request) {
+      super(new RequestInput("r" + request.index));
       this.request = request;
-      input = new RequestInput("r" + request.index);
-      input.addParameter(body(request.size));
+      request().addParameter(body(request.size));
     }
-
-    @Override
-    public RequestInput request() {
-      return input;
-    }
-
-    @Override
-    public boolean codable() {
-      return true;
-    }
-
-    @Override
-    public boolean framed() {
-      return true;
-    }
-
-    @Override
-    public boolean exactOnly() {
-      return false;
-    }
-
-    @Override
-    public long deadlineNanos() {
-      return 0;
-    }
-
-    @Override
-    public boolean gone() {
-      return false;
-    }
-
-    @Override
-    public long expiresAtMillis() {
-      return Long.MAX_VALUE;
-    }
-
-    @Override
-    public void scheduled() {}
 
     @Override
     public void answer(Answer answer, Outcome outcome) {
       request.answer(200, time.nanos());
-    }
-
-    @Override
-    public void busy(String message, long retryAfterSeconds) {
-      request.answer(503, time.nanos());
     }
 
     @Override
