@@ -128,7 +128,7 @@ class ApproxiferConfig(BaseModel):
     enabled: bool = True
     code: CodeConfig = CodeConfig()
     policy: PolicyConfig = PolicyConfig()
-    envelope: Literal["auto", "none"] = "auto"
+    envelope: Literal["auto", "none"] = "none"
     warm_up: bool = True
 
     @property

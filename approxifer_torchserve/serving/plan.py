@@ -124,7 +124,8 @@ class PlanWorker(_Section):
 
     Attributes:
         handler: The user's handler as the manifest named it.
-        envelope: ``auto`` opens KServe envelopes of requests.
+        envelope: ``auto`` opens the bodies of requests by KServe's URLs; ``none``: only the
+            server's ``service_envelope`` is opened, as by plain TorchServe.
         staged: Whether the handler's steps can be called one by one.
         workers: How many workers share the processors.
         tolerance: How far two predictions of one query may differ.

@@ -284,3 +284,14 @@ def test_one_model_versions_service_time_says_nothing_of_anothers(bench):
         quick.answer(quick.poll("9000"))
     assert quick.router.report()["late_after_ms"] == 5
     assert other.router.report()["late_after_ms"] == 200  # still cold
+
+
+def test_only_what_the_plugin_could_not_answer_says_when_to_come_back(bench):
+    b = bench(deadline_ms=100)
+    b.live("w")
+    broken, late = b.offer(), b.offer()
+    b.answer(b.poll("w"), error={"status": 503, "message": "Prediction failed"})
+    b.advance(150)
+    b.guard()
+    assert (broken.reply, broken.retry_after) == ((503, "Prediction failed"), None)
+    assert (late.reply[0], late.retry_after) == (503, 1)

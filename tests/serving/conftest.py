@@ -28,6 +28,7 @@ def store(tmp_path_factory):
     def wrap(
         name, workers, *, version=None, settings=None, sample=None, locator=None, **approxifer
     ):
+        approxifer.setdefault("envelope", "auto")
         approxifer.setdefault("policy", {}).update(late_after_ms=LATE_AFTER_MS, deadline_ms=20_000)
         own = {"minWorkers": workers, "maxWorkers": workers, "batchSize": 4, **(settings or {})}
         wrap_archive(

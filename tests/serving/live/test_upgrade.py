@@ -153,8 +153,12 @@ def test_readiness_of_a_name_is_its_default_versions(live, resnet):
     live.cluster.register("resnet-v2.mar", version="2.0", workers=0)
     told = live.http.get("/coded/resnet")
     assert (told.status_code, told.json()["default_version"]) == (200, "1.0")
-    states = {state["version"]: state["state"] for state in told.json()["models"]}
-    assert states == {"1.0": "ready", "2.0": "scaled to 0"}
+
+    def states():
+        models = live.http.get("/coded/resnet").json()["models"]
+        return {state["version"]: state["state"] for state in models}
+
+    until(lambda: states() == {"1.0": "ready", "2.0": "scaled to 0"})  # once it is seen
     live.cluster.set_default("resnet", "2.0")
     told = live.http.get("/coded/resnet")
     assert (told.status_code, told.json()["default_version"]) == (503, "2.0")

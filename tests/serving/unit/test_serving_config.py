@@ -111,7 +111,7 @@ def test_the_plan_of_the_protocol(tmp_path):
         },
         "worker": {
             "handler": "digits_handler.py",
-            "envelope": "auto",
+            "envelope": "none",
             "staged": True,
             "workers": 9,
             "tolerance": {"rtol": 0.001, "atol": 0.0001},

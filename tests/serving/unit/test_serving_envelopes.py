@@ -18,6 +18,8 @@ V2 = json.dumps(
     }
 ).encode()
 
+AUTO = {"approxifer": {"envelope": "auto"}}
+
 
 @pytest.mark.parametrize(
     ("envelope", "body"), [("kserve", V1), ("kserve", V1_ONE), ("kservev2", V2)]
@@ -25,7 +27,7 @@ V2 = json.dumps(
 @pytest.mark.parametrize("configured", [True, False])
 def test_answers_equal_plain_torchserve_with_the_envelope(tmp_path, envelope, body, configured):
     theirs = plain(tmp_path, envelope=envelope)
-    ours, _ = wrapped(tmp_path, envelope=envelope if configured else None)
+    ours, _ = wrapped(tmp_path, envelope=envelope) if configured else wrapped(tmp_path, **AUTO)
     _, _, (expected,) = theirs.send(messages.request("a", {"body": (JSON, body)}, KSERVE))
     _, _, (reply,) = ours.send(ours.raw("a", body, KSERVE, kind=JSON))
     header, sections = Reply.parse(reply.body)
@@ -38,13 +40,13 @@ def test_answers_equal_plain_torchserve_with_the_envelope(tmp_path, envelope, bo
 
 
 def test_bodies_that_torchserve_did_not_decode_are_read_too(tmp_path):
-    ours, _ = wrapped(tmp_path)
+    ours, _ = wrapped(tmp_path, **AUTO)
     ((_, sections),) = ours.reply(ours.raw("a", b"  " + V1, KSERVE))
     assert len(json.loads(sections["answer"])["predictions"]) == 2
 
 
 def test_envelopes_of_one_batch_do_not_mix(tmp_path):
-    ours, _ = wrapped(tmp_path)
+    ours, _ = wrapped(tmp_path, **AUTO)
     single = {}
     for name, body in (("one", V1), ("two", V2), ("three", V1_ONE)):
         ((_, sections),) = ours.reply(ours.raw(name, body, KSERVE, kind=JSON))
@@ -78,7 +80,7 @@ def test_envelopes_of_one_batch_do_not_mix(tmp_path):
 def test_v2_without_id_answers_with_the_requests_own(tmp_path):
     body = json.loads(V2)
     del body["id"]
-    ours, _ = wrapped(tmp_path)
+    ours, _ = wrapped(tmp_path, **AUTO)
     replies = ours.reply(
         *(ours.raw(i, json.dumps(body).encode(), KSERVE, kind=JSON) for i in ("r1", "r2"))
     )
@@ -88,11 +90,11 @@ def test_v2_without_id_answers_with_the_requests_own(tmp_path):
 @pytest.mark.parametrize(
     ("headers", "options"),
     [
-        ({"explain": "False", "url_path": ""}, {}),
-        ({}, {}),
-        (KSERVE, {"approxifer": {"envelope": "none"}}),
+        ({"explain": "False", "url_path": ""}, AUTO),
+        ({}, AUTO),
+        (KSERVE, {}),
     ],
-    ids=["/predictions", "gRPC", "envelope none"],
+    ids=["/predictions", "gRPC", "KServe, but nobody asked for it"],
 )
 def test_other_urls_are_left_to_the_users_handler(tmp_path, headers, options):
     ours, _ = wrapped(tmp_path, **options)
@@ -103,7 +105,7 @@ def test_other_urls_are_left_to_the_users_handler(tmp_path, headers, options):
 
 
 def test_an_explanation_by_kserve_url(tmp_path):
-    ours, _ = wrapped(tmp_path)
+    ours, _ = wrapped(tmp_path, **AUTO)
     user = ours.service._entry_point.__self__.handler
     user.get_insights = lambda inputs, _, target: [inputs.shape[0]]
     ((header, sections),) = ours.reply(ours.raw("a", V1, {"explain": "True"}, kind=JSON))
@@ -112,7 +114,7 @@ def test_an_explanation_by_kserve_url(tmp_path):
 
 
 def test_members_of_a_group_may_come_by_kserve(tmp_path):
-    code = {"code": {"queries": 2, "stragglers": 1, "systematic": False}}
+    code = {**AUTO["approxifer"], "code": {"queries": 2, "stragglers": 1, "systematic": False}}
     ours, _ = wrapped(tmp_path, approxifer=code)
     members = {0: V1_ONE, 1: V1}
     headers = {0: KSERVE, 1: KSERVE}

@@ -34,7 +34,7 @@ record Admission(
     measures.load().arrived(batches.busy(), measures.trust().up());
     measures.blame().arrived();
     if (watchdog.closed()) {
-      settlement.refuse(query, 503, name + " is being unregistered");
+      settlement.busy(query, name + " is being unregistered", Settlement.RETRY_AFTER_S);
     } else if (capacity() == 0) {
       String full = "the queue of %s is full: %d requests wait (jobQueueSize %d); try again";
       settlement.busy(query, String.format(full, name, line.length(), limit), crowd.retryAfter());

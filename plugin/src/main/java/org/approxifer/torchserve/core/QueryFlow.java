@@ -114,10 +114,6 @@ record QueryFlow(
     } else if (status >= 500 && !query.settled && faults.mayComeRight(assignment)) {
       return; // another worker has it, or gets it
     }
-    end(query, status, message);
-  }
-
-  private void end(Query query, int status, String message) {
     settlement.error(query, status, message);
     verifier.ended(query);
   }
@@ -135,7 +131,8 @@ record QueryFlow(
     if (query.settled) {
       verifier.lost(query);
     } else if (tooOften || !plan.policy().idempotent()) {
-      end(query, 503, "no usable answer: " + reason);
+      settlement.unavailable(query, "no usable answer: " + reason);
+      verifier.ended(query);
     } else {
       sendAgain(query, hedges.another(assignment));
     }

@@ -16,6 +16,9 @@ public final class Settlement {
   private final Line line;
   private final ArrayDeque<Runnable> replies;
 
+  /** After how many seconds a client is to come back where nobody knows better. */
+  static final int RETRY_AFTER_S = 1;
+
   Settlement(
       String name,
       Schedule schedule,
@@ -57,12 +60,25 @@ public final class Settlement {
    */
   public void error(Query query, int status, String message) {
     Client client = query.client();
+    error(query, status, message, () -> client.error(status, message));
+  }
+
+  /**
+   * The same where neither model nor request is at fault: 503, and the client had better come back.
+   * A handler's own 503 says nothing of the kind.
+   */
+  public void unavailable(Query query, String message) {
+    Client client = query.client();
+    error(query, 503, message, () -> client.busy(message, RETRY_AFTER_S));
+  }
+
+  private void error(Query query, int status, String message, Runnable reply) {
     if (status >= 500 && query.spare != null) {
       answer(query, query.spare, Outcome.RECONSTRUCTED);
     } else if (settle(query)) {
       query.abandoned = true;
       note(status >= 500, "request " + query.requestId + " answered " + status + ": " + message);
-      refuse(query, client, status, message);
+      failed(query, reply);
     }
   }
 
@@ -85,24 +101,18 @@ public final class Settlement {
         });
   }
 
-  /** An error for a query that was never admitted; counted, but too many to log under load. */
-  void refuse(Query query, int status, String message) {
-    refuse(query, query.client(), status, message);
-  }
-
-  /** An error for a query that no worker has begun with, because too many wait. */
+  /** Answers 503 where no worker has begun; counted, but too many to log under load. */
   void busy(Query query, String message, long retryAfterSeconds) {
     Client client = query.client();
     if (settle(query)) {
       query.abandoned = true;
-      counters.settled(Outcome.FAILED, schedule.now() - query.admittedNanos);
-      reply(query, () -> client.busy(message, retryAfterSeconds));
+      failed(query, () -> client.busy(message, retryAfterSeconds));
     }
   }
 
-  private void refuse(Query query, Client client, int status, String message) {
+  private void failed(Query query, Runnable reply) {
     counters.settled(Outcome.FAILED, schedule.now() - query.admittedNanos);
-    reply(query, () -> client.error(status, message));
+    reply(query, reply);
   }
 
   /** Forgets a query whose client has hung up. */

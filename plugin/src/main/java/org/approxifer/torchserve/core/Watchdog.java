@@ -55,9 +55,9 @@ final class Watchdog {
     } else if (query.client().expiresAtMillis() <= clock.millis()) {
       settlement.error(query, 504, "no answer within the model's client timeout");
     } else if (closed && now - closedNanos > NO_CALLBACK_NANOS) {
-      settlement.error(query, 503, name + " was unregistered");
+      settlement.unavailable(query, name + " was unregistered");
     } else if (workers.isEmpty() && age > NO_WORKER_NANOS) {
-      settlement.error(query, 503, name + " has no worker");
+      settlement.unavailable(query, name + " has no worker");
     } else if (query.overdue(now)) {
       overdue(query);
     }
@@ -65,9 +65,8 @@ final class Watchdog {
 
   private void overdue(Query query) {
     long ms = query.patienceNanos / 1_000_000;
-    settlement.error(
+    settlement.unavailable(
         query,
-        503,
         (query.verification.begun()
                 ? "no answer that could be checked within the deadline of "
                 : "no answer within the deadline of ")

@@ -21,7 +21,6 @@ final class JobClient implements Client {
   private static final String ACCEPT = "x-approxifer-accept";
   private static final String DEADLINE = "x-approxifer-deadline-ms";
   private static final double MAX_DEADLINE_MS = 3_600_000;
-  private static final int RETRY_AFTER_S = 1;
 
   private final Job job;
   private boolean scheduled;
@@ -147,15 +146,15 @@ final class JobClient implements Client {
 
   @Override
   public void busy(String message, long retryAfterSeconds) {
-    error(503, message, retryAfterSeconds);
+    error(503, message, Map.of("Retry-After", String.valueOf(retryAfterSeconds)));
   }
 
   @Override
   public void error(int status, String message) {
-    error(status, message, RETRY_AFTER_S);
+    error(status, message, Map.of());
   }
 
-  private void error(int status, String message, long retryAfterSeconds) {
+  private void error(int status, String message, Map<String, String> more) {
     if (job instanceof GRPCJob || !framed()) {
       job.sendError(status, message);
       return;
@@ -163,11 +162,8 @@ final class JobClient implements Client {
     // RestJob.sendError cannot set headers; the body is the one that it would write.
     String type = status < 500 ? "BadRequestException" : "InternalServerException";
     String body = JsonUtils.GSON_PRETTY.toJson(new ErrorResponse(status, type, message)) + "\n";
-    Map<String, String> headers = new HashMap<>();
+    Map<String, String> headers = new HashMap<>(more);
     headers.put(OUTCOME, Outcome.FAILED.toString());
-    if (status == 503) {
-      headers.put("Retry-After", String.valueOf(retryAfterSeconds));
-    }
     job.response(body.getBytes(StandardCharsets.UTF_8), "application/json", status, null, headers);
   }
 }

@@ -172,7 +172,7 @@ final class Voting {
     }
     votes.finished = true;
     String same = " workers answered, no " + plan.agree() + " of them the same";
-    settlement.error(query, 503, votes.all.size() + same + "; none can be believed");
+    settlement.unavailable(query, votes.all.size() + same + "; none can be believed");
   }
 
   /** A copy will not be answered whose client does not wait for it any more. */
